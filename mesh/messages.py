@@ -1,0 +1,246 @@
+"""Link messages: what two neighbours say to each other. Trusted as far as the link's peer, never relayed as they are.
+
+MessagePack arrays with a tag in front, decoded into bounded types; what does not fit is the peer's fault. Signed
+frames (``transport.frame``) are the other kind of thing on a link; their first byte tells them apart.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from transport.errors import PeerFault
+from transport.identity import NodeId
+
+KEY = Annotated[bytes, Meta(min_length=32, max_length=32)]
+ORIGIN = Annotated[bytes, Meta(min_length=40, max_length=40)]
+HASH = Annotated[bytes, Meta(min_length=16, max_length=16)]
+SEQ = Annotated[int, Meta(ge=0, lt=1 << 42)]
+STREAM = Annotated[str, Meta(min_length=1, max_length=128)]
+TEXT = Annotated[str, Meta(max_length=256)]
+NUMBER = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+
+ENTRIES_MAX = 4096  # of one list in one message; longer ones are sent in several
+BODY_BYTES_MAX = 256 << 10  # an application's value
+CHUNK_BYTES_MAX = 256 << 10  # of a snapshot
+
+
+class LinkMessage(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=False):
+    """Root of them all. Trailing fields of a newer version are ignored."""
+
+
+# -- membership and failure (swim) ---------------------------------------------------------------------------------
+
+
+class Rumour(LinkMessage, frozen=True, tag=1):
+    """``member`` is suspect or down at ``incarnation``, says ``accuser``. Alive and left are signed records instead."""
+
+    member: KEY
+    incarnation: NUMBER
+    down: bool
+    accuser: KEY
+    cause: TEXT = ""
+
+
+class Records(LinkMessage, frozen=True, tag=2):
+    """Members' signed records (``mesh.protocol.swim``), each as its member made it."""
+
+    records: Annotated[list[Annotated[bytes, Meta(max_length=4096)]], Meta(max_length=ENTRIES_MAX)]
+
+
+class Probe(LinkMessage, frozen=True, tag=3):
+    """Are you there? Answered by ``ProbeAck`` with the same number, at once."""
+
+    number: NUMBER
+
+
+class ProbeAck(LinkMessage, frozen=True, tag=4):
+    """I am."""
+
+    number: NUMBER
+
+
+class ProbeFor(LinkMessage, frozen=True, tag=5):
+    """Please probe ``target`` for me and tell me by ``ProbeVerdict`` what you saw."""
+
+    number: NUMBER
+    target: KEY
+
+
+class ProbeVerdict(LinkMessage, frozen=True, tag=6):
+    """Answer to ``ProbeFor``: the target answered me, my link to it is closed too, or I cannot say (silence)."""
+
+    number: NUMBER
+    target: KEY
+    verdict: Annotated[str, Meta(max_length=16)]  # "alive", "closed", "silent", "unlinked"
+
+
+# -- overlay (hyparview) -------------------------------------------------------------------------------------------
+
+
+class Contact(LinkMessage, frozen=True, tag=10):
+    """A member and where it was last reached."""
+
+    node: KEY
+    addresses: Annotated[list[Annotated[str, Meta(max_length=280)]], Meta(max_length=32)]
+
+
+class Shuffle(LinkMessage, frozen=True, tag=11):
+    """Some members I know; answered in kind."""
+
+    contacts: Annotated[list[Contact], Meta(max_length=64)]
+    answer: bool
+
+
+class Disconnect(LinkMessage, frozen=True, tag=12):
+    """I am about to close this link: ``cause`` is "evicted", "left", "replaced" or "banned"."""
+
+    cause: Annotated[str, Meta(max_length=16)]
+
+
+# -- broadcast and repair (plumtree, antientropy) --------------------------------------------------------------------
+
+
+class Have(LinkMessage, frozen=True, tag=20):
+    """Of this stream's log I hold everything up to ``seq``, whose chain head is ``head``."""
+
+    stream: STREAM
+    origin: ORIGIN
+    seq: SEQ
+    head: HASH
+
+
+class IHave(LinkMessage, frozen=True, tag=21):
+    """What I could send you and did not (lazy push, Plumtree): one entry a log, however many frames."""
+
+    entries: Annotated[list[Have], Meta(max_length=ENTRIES_MAX)]
+
+
+class Graft(LinkMessage, frozen=True, tag=22):
+    """Send me this log from after ``after``, and push its origin's frames to me from now on."""
+
+    stream: STREAM
+    origin: ORIGIN
+    after: SEQ
+
+
+class Prune(LinkMessage, frozen=True, tag=23):
+    """I get this origin's frames faster elsewhere: tell me of them by ``IHave`` only."""
+
+    origin: ORIGIN
+
+
+class Digest(LinkMessage, frozen=True, tag=24):
+    """Hash of all logs I hold, their sequences and chain heads. Unequal: answered by ``Vector``."""
+
+    hash: HASH
+    ask: bool  # whether an answer is wanted when they are equal too
+
+
+class Vector(LinkMessage, frozen=True, tag=25):
+    """Logs I hold. ``whole``: all of them, so what is not named I lack; else only what changed since the last one."""
+
+    entries: Annotated[list[Have], Meta(max_length=ENTRIES_MAX)]
+    whole: bool
+
+
+class Want(LinkMessage, frozen=True, tag=26):
+    """Send me exactly the frames of this log after ``after`` that you hold (or a snapshot, where you cut it)."""
+
+    stream: STREAM
+    origin: ORIGIN
+    after: SEQ
+
+
+class SnapshotPart(LinkMessage, frozen=True, tag=27):
+    """One part of a stream's signed snapshot; ``mesh.state`` says what is in the whole."""
+
+    stream: STREAM
+    transfer: NUMBER
+    part: Annotated[int, Meta(ge=0, lt=65536)]
+    parts: Annotated[int, Meta(ge=1, le=65536)]
+    data: Annotated[bytes, Meta(max_length=CHUNK_BYTES_MAX)]
+
+
+class Durable(LinkMessage, frozen=True, tag=28):
+    """Logs as far as my disk has them, for confirmation and the stable cut. ``Have`` entries, changed ones only.
+
+    ``number`` answers ``ConfirmAsk`` of that number; 0 when nobody asked.
+    """
+
+    number: NUMBER
+    entries: Annotated[list[Have], Meta(max_length=ENTRIES_MAX)]
+
+
+class ConfirmAsk(LinkMessage, frozen=True, tag=29):
+    """Tell me by ``Durable`` once your disk has ``origin`` up to ``seq``."""
+
+    number: NUMBER
+    stream: STREAM
+    origin: ORIGIN
+    seq: SEQ
+
+
+class Evidence(LinkMessage, frozen=True, tag=30):
+    """Proof that ``origin`` equivocated: two authentic frames of its log over one sequence."""
+
+    one: Annotated[bytes, Meta(max_length=1 << 19)]
+    other: Annotated[bytes, Meta(max_length=1 << 19)]
+
+
+# -- direct messages -----------------------------------------------------------------------------------------------
+
+
+class Send(LinkMessage, frozen=True, tag=40):
+    """An application's message; handled at most once, not answered. ``body`` is MessagePack."""
+
+    body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+
+
+class Request(LinkMessage, frozen=True, tag=41):
+    """A question to the handler ``name``. ``budget_ms``: how long the asker still waits when this leaves it."""
+
+    number: NUMBER
+    name: TEXT
+    budget_ms: NUMBER
+    body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+
+
+class Reply(LinkMessage, frozen=True, tag=42):
+    """Answer to ``Request``: ``error`` is empty, or the error's kind; then ``body`` is its text as MessagePack."""
+
+    number: NUMBER
+    error: TEXT
+    body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+
+
+class Abandon(LinkMessage, frozen=True, tag=43):
+    """I no longer wait for ``number``: cancel its handler."""
+
+    number: NUMBER
+
+
+AnyMessage: TypeAlias = (
+    Rumour | Records | Probe | ProbeAck | ProbeFor | ProbeVerdict
+    | Contact | Shuffle | Disconnect
+    | IHave | Graft | Prune | Digest | Vector | Want | SnapshotPart | Durable | ConfirmAsk | Evidence
+    | Send | Request | Reply | Abandon
+)  # fmt: skip
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
+
+
+def encode(message: LinkMessage) -> bytes:
+    """The bytes of one link message."""
+    return _encoder.encode(message)
+
+
+def decode(peer: NodeId, raw: bytes) -> AnyMessage:
+    """The message in ``raw``. Raises ``PeerFault`` when it is none, in time and memory bounded by ``raw``."""
+    try:
+        return _decoder.decode(raw)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError) as wrong:
+        raise PeerFault(peer, f"a link message must be well formed ({wrong})") from None
