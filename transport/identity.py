@@ -135,7 +135,7 @@ class Mesh:
     """Which mesh, and what proves that one belongs to it.
 
     ``tag`` is public (it only tells two meshes on one LAN apart); ``id`` goes under every signature and is bound to
-    the secret; ``proof_key`` makes the handshake's MAC and is ``None`` in an open mesh. ``handshake.admission`` makes it.
+    the secret; ``proof_key`` makes the handshake MAC and is ``None`` in an open mesh. Made by ``handshake.admission``.
     """
 
     name: str
