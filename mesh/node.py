@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import weakref
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ class Node:
         self._storage: Storage | None = None
         self._sources: list[Discovery] = []
         self._tasks: list[Timer] = []
-        self._readers: list[_Reader] = []
+        self._readers: list[weakref.ref[_Reader]] = []  # who stopped reading is forgotten
         self._changed: asyncio.Event = asyncio.Event()
         self._message_handler: MessageHandler | None = None
         self._handlers: dict[str, RequestHandler] = {}
@@ -166,8 +167,9 @@ class Node:
         if self._storage is not None:
             self._storage.close()
             self._storage = None
-        for reader in self._readers:
-            reader.end()
+        for each in self._readers:
+            if (reader := each()) is not None:
+                reader.end()
         self._changed.set()
         if self._env is not None and self._env is not self._given_env:
             await self._env.close()  # type: ignore[attr-defined]  # the system's, which this node made
@@ -299,19 +301,16 @@ class Node:
                 f"waited {timeout} s for {count} members, alive are: {here}; node.explain() says why others are not"
             ) from None
 
-    async def events(self) -> AsyncIterator[Fact]:
+    def events(self) -> AsyncIterator[Fact]:
         """What this node notices from now on: MemberUp, MemberDown, PartitionSuspected … Ends with the node.
 
         A reader that lags by ``config.events_max`` facts loses the oldest, and gets a ``Dropped`` fact that counts them.
         """
         self._running("node.events()")
         reader = _Reader(self._config.events_max)
-        self._readers.append(reader)
-        try:
-            while (fact := await reader.next()) is not None:
-                yield fact
-        finally:
-            self._readers.remove(reader)
+        self._readers = [each for each in self._readers if each() is not None]
+        self._readers.append(weakref.ref(reader))
+        return reader
 
     def explain(self) -> list[dict[str, Any]]:
         """Why peers are, or are not, reached: each source of discovery, each candidate with its last outcome."""
@@ -322,8 +321,9 @@ class Node:
 
     def _tell(self, fact: Fact) -> None:
         self._changed.set()
-        for reader in self._readers:
-            reader.put(fact)
+        for each in self._readers:
+            if (reader := each()) is not None:
+                reader.put(fact)
 
     # -- shared state ----------------------------------------------------------------------------------------------
 
@@ -394,6 +394,8 @@ class Node:
 class _Reader:
     """One reader of ``node.events()``: a bounded queue, and a count of what did not fit."""
 
+    __slots__ = ("__weakref__", "_ended", "_facts", "_filled", "_limit", "_lost")
+
     def __init__(self, limit: int) -> None:
         self._facts: deque[Fact] = deque()
         self._limit, self._lost, self._ended = limit, 0, False
@@ -410,7 +412,10 @@ class _Reader:
         self._ended = True
         self._filled.set()
 
-    async def next(self) -> Fact | None:
+    def __aiter__(self) -> _Reader:
+        return self
+
+    async def __anext__(self) -> Fact:
         while True:
             if self._lost:
                 lost, self._lost = self._lost, 0
@@ -418,7 +423,7 @@ class _Reader:
             if self._facts:
                 return self._facts.popleft()
             if self._ended:
-                return None
+                raise StopAsyncIteration
             self._filled.clear()
             await self._filled.wait()
 
