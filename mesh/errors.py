@@ -1,80 +1,187 @@
-"""What can go wrong for a node's user. Every error says who, what became of the state, and what to do."""
+"""What can go wrong on the mesh. Fields first, the text is made from them: who, what became of the state, what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from transport.base import StorageFault, StorageInUse
 from transport.identity import NodeId
+
+StorageFailed = StorageFault  # the seam's word, under the name applications catch
+
+
+def _names(nodes: Sequence[NodeId]) -> str:
+    return ", ".join(node.short for node in nodes) or "nobody"
 
 
 class MeshError(Exception):
     """Root of this package. State is unchanged unless a subclass says otherwise."""
 
 
-class NodeClosed(MeshError):
-    """The node is not running: use it inside ``async with``, or start it. Nothing was done."""
+# -- state -----------------------------------------------------------------------------------------------------------
+
+
+class SpaceReadOnly(MeshError):
+    """The disk refused writes of ``space``: operations ``first`` to ``last`` (0: none) of this node were taken back.
+
+    What others wrote is still received and readable. Writing works again by itself once the disk takes commits.
+    """
+
+    def __init__(self, space: str, reason: str, first: int = 0, last: int = 0) -> None:
+        lost = f"; its own operations {first} to {last} were taken back" if last else ""
+        super().__init__(
+            f"space {space!r} takes no writes, its disk refused: {reason}{lost}. "
+            "Make room or fix the directory; the space tries again by itself"
+        )
+        self.space, self.reason, self.first, self.last = space, reason, first, last
+
+
+class BacklogFull(MeshError):
+    """``pending`` bytes already wait for the disk. Nothing was written; ``await space.flush()`` and write again."""
+
+    def __init__(self, space: str, pending: int, pending_max: int) -> None:
+        super().__init__(
+            f"space {space!r}: {pending} bytes wait for the disk, {pending_max} are allowed. "
+            "Nothing was written; `await space.flush()`, then write again"
+        )
+        self.space, self.pending, self.pending_max = space, pending, pending_max
+
+
+class TransactionSpansAwait(MeshError):
+    """Other code ran while a transaction of ``space`` was open. Nothing of the transaction was kept."""
+
+    def __init__(self, space: str) -> None:
+        super().__init__(
+            f"a transaction of space {space!r} spans an await; nothing of it was kept. "
+            "Await first, then write inside `with space.transaction():` without any await"
+        )
+        self.space = space
+
+
+class TooManySpaces(MeshError):
+    """This node replicates ``spaces_max`` spaces already. ``space`` was not opened."""
+
+    def __init__(self, space: str, spaces_max: int) -> None:
+        super().__init__(f"space {space!r} was not opened: a node holds at most {spaces_max} spaces. Reuse one")
+        self.space, self.spaces_max = space, spaces_max
+
+
+class NotConfirmed(MeshError):
+    """Not enough members said in time that their disk has the writes. They are durable here, and keep spreading.
+
+    ``having``: who said so. ``missing``: who counts and did not. ``needed``: how many, this node included.
+    """
+
+    def __init__(
+        self, space: str, level: str, needed: int, having: Sequence[NodeId], missing: Sequence[NodeId]
+    ) -> None:
+        super().__init__(
+            f"space {space!r} is not confirmed by {level!r}: {len(having)} of {needed} members have it "
+            f"({_names(having)}); not heard of: {_names(missing)}. "
+            "The writes are durable here and keep spreading; confirm again, or settle for less"
+        )
+        self.space, self.level, self.needed = space, level, needed
+        self.having, self.missing = tuple(having), tuple(missing)
+
+
+class Closed(MeshError):
+    """The node ended. What was durable is on disk; start a node again to go on."""
 
     def __init__(self, what: str) -> None:
-        super().__init__(f"{what}: this node is not running; use it inside 'async with Node(…) as node'")
+        super().__init__(f"{what} belongs to a node that has ended; start one again to go on")
+        self.what = what
 
 
-class UnknownMember(MeshError):
-    """No member has this id or name. Nothing was sent."""
-
-    def __init__(self, to: str) -> None:
-        super().__init__(f"nobody is called {to!r} here; node.members() lists who is known. Nothing was sent")
-        self.to = to
+# -- messages --------------------------------------------------------------------------------------------------------
 
 
 class AmbiguousName(MeshError):
-    """Several members have this name: address one of them by id. Nothing was sent."""
+    """``name`` is the name of several members. Nothing was sent; use one's id."""
 
-    def __init__(self, to: str, candidates: Sequence[NodeId]) -> None:
-        ids = ", ".join(str(each) for each in candidates)
-        super().__init__(f"{len(candidates)} members are called {to!r}: use one of their ids ({ids}). Nothing was sent")
-        self.to, self.candidates = to, tuple(candidates)
+    def __init__(self, name: str, nodes: Sequence[NodeId]) -> None:
+        super().__init__(f"{name!r} is the name of {_names(nodes)}; nothing was sent. Use the id of the one you mean")
+        self.name, self.nodes = name, tuple(nodes)
+
+
+class UnknownMember(MeshError):
+    """Nobody of that name or id is known. Nothing was sent."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no member {name!r} is known; nothing was sent. `node.members()` lists who is")
+        self.name = name
 
 
 class NotReached(MeshError):
-    """There is no link to ``peer``. Before anything left: safe to retry. ``sent`` tells whether it may have arrived."""
+    """``node`` is known but there is no way to it at present. Nothing was sent; safe to retry."""
 
-    def __init__(self, peer: NodeId, *, sent: bool) -> None:
-        state = (
-            "the link ended before an answer; it may or may not have been handled"
-            if sent
-            else "not linked; nothing was sent"
+    def __init__(self, node: NodeId, reason: str) -> None:
+        super().__init__(f"{node.short} was not reached ({reason}); nothing was sent, it is safe to try again")
+        self.node, self.reason = node, reason
+
+
+class RequestTimeout(MeshError):
+    """No reply of ``node`` to ``request`` in ``timeout_s``. Its handler may or may not have run."""
+
+    def __init__(self, node: NodeId, request: str, timeout_s: float) -> None:
+        super().__init__(
+            f"no reply of {node.short} to {request!r} in {timeout_s:g} s; it may or may not have been handled. "
+            "Repeat it only if repeating is harmless"
         )
-        super().__init__(f"{peer.short}: {state}. node.explain() says why it is not reached")
-        self.peer, self.sent = peer, sent
-
-
-class RequestTimeout(MeshError, TimeoutError):
-    """No answer in time. It may or may not have been handled; its handler was told to stop."""
-
-    def __init__(self, peer: NodeId, name: str, timeout_s: float) -> None:
-        super().__init__(f"{peer.short} did not answer {name!r} within {timeout_s} s; it may or may not have been done")
-        self.peer, self.name, self.timeout_s = peer, name, timeout_s
+        self.node, self.request, self.timeout_s = node, request, timeout_s
 
 
 class NoHandler(MeshError):
-    """``peer`` has no handler of this name. Nothing was done there."""
+    """``node`` has no handler for ``request``. Nothing ran."""
 
-    def __init__(self, peer: NodeId, name: str) -> None:
-        super().__init__(f"{peer.short} has no handler for {name!r}: register one there with @node.on({name!r})")
-        self.peer, self.name = peer, name
+    def __init__(self, node: NodeId, request: str) -> None:
+        super().__init__(f"{node.short} has no handler for {request!r}; nothing ran. Register it there with @node.on")
+        self.node, self.request = node, request
 
 
-class HandlerFailed(MeshError):
-    """The handler on ``peer`` raised; its node lives. What it did before that stays done."""
+class AnswerLost(MeshError):
+    """The link to ``node`` ended before it answered ``request``. It may or may not have been handled."""
 
-    def __init__(self, peer: NodeId, name: str, detail: str) -> None:
-        super().__init__(f"the handler {name!r} on {peer.short} failed: {detail}")
-        self.peer, self.name, self.detail = peer, name, detail
+    def __init__(self, node: NodeId, request: str) -> None:
+        super().__init__(
+            f"the link to {node.short} ended before it answered {request!r}; it may or may not have been handled. "
+            "Repeat it only if repeating is harmless"
+        )
+        self.node, self.request = node, request
 
 
 class Busy(MeshError):
-    """``peer`` runs as many handlers as it may. Nothing was done there; try again later."""
+    """``node`` runs as many handlers as it may. ``request`` was not handled; safe to try again later."""
 
-    def __init__(self, peer: NodeId, name: str) -> None:
-        super().__init__(f"{peer.short} is too busy for {name!r} now; nothing was done there, try again later")
-        self.peer, self.name = peer, name
+    def __init__(self, node: NodeId, request: str) -> None:
+        super().__init__(f"{node.short} is too busy for {request!r}; nothing ran, it is safe to try again later")
+        self.node, self.request = node, request
+
+
+class HandlerFailed(MeshError):
+    """The handler of ``request`` at ``node`` raised; ``error`` is what it said. Its effects so far stay."""
+
+    def __init__(self, node: NodeId, request: str, error: str) -> None:
+        super().__init__(f"the handler of {request!r} at {node.short} failed: {error}")
+        self.node, self.request, self.error = node, request, error
+
+
+__all__ = [
+    "AmbiguousName",
+    "AnswerLost",
+    "BacklogFull",
+    "Busy",
+    "Closed",
+    "HandlerFailed",
+    "MeshError",
+    "NoHandler",
+    "NotConfirmed",
+    "NotReached",
+    "RequestTimeout",
+    "SpaceReadOnly",
+    "StorageFailed",
+    "StorageFault",
+    "StorageInUse",
+    "TooManySpaces",
+    "TransactionSpansAwait",
+    "UnknownMember",
+]

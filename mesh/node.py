@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from mesh.config import PORTS_TRIED, NodeConfig
-from mesh.errors import AmbiguousName, NodeClosed, UnknownMember
+from mesh.errors import AmbiguousName, Closed, UnknownMember
 from mesh.messaging.direct import MessageHandler, RequestHandler
 from mesh.protocol.facts import Dropped, Fact
 from mesh.runtime import Runtime
@@ -237,7 +237,7 @@ class Node:
 
     def _running(self, what: str) -> Runtime:
         if self._runtime is None:
-            raise NodeClosed(what)
+            raise Closed(what)
         return self._runtime
 
     # -- who is here -----------------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ class Node:
     def id(self) -> NodeId:
         """This node's public key. ``str(node.id)`` is its text form."""
         if self._id is None:
-            raise NodeClosed("node.id")
+            raise Closed("node.id")
         return self._id
 
     @property
@@ -272,7 +272,7 @@ class Node:
     def addresses(self) -> tuple[str, ...]:
         """Where it can be reached: another node's ``bootstrap`` takes them."""
         if self._listener is None:
-            raise NodeClosed("node.addresses")
+            raise Closed("node.addresses")
         return self._listener.addresses
 
     def members(self) -> list[Member]:
@@ -358,8 +358,8 @@ class Node:
         await runtime.direct.send(self._resolve(runtime, to), body)
 
     async def request(self, to: NodeId | str, name: str, body: Any = None, *, timeout: float = 10.0) -> Any:
-        """The answer of the handler ``name`` on one node. Raises what ``send`` raises, ``RequestTimeout``, ``NoHandler``,
-        ``HandlerFailed`` or ``Busy``; each says what became of the question."""
+        """The answer of the handler ``name`` on one node. Raises what ``send`` raises, ``AnswerLost``,
+        ``RequestTimeout``, ``NoHandler``, ``HandlerFailed`` or ``Busy``; each says what became of the question."""
         runtime = self._running("node.request()")
         return await runtime.direct.request(self._resolve(runtime, to), name, body, timeout)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from mesh.errors import Busy, HandlerFailed, MeshError, NoHandler, NotReached, RequestTimeout
+from mesh.errors import AnswerLost, Busy, HandlerFailed, MeshError, NoHandler, NotReached, RequestTimeout
 from mesh.messages import Abandon, LinkMessage, Reply, Send
 from mesh.messages import Request as RequestMessage
 from transport.base import Env, Lane, Timer
@@ -74,8 +74,8 @@ class Direct:
         await self._queue(peer, Send(encode_value(body)))
 
     async def request(self, peer: NodeId, name: str, body: Value, timeout_s: float) -> Any:
-        """The answer of ``peer``'s handler ``name``. Raises ``NotReached``, ``RequestTimeout``, ``NoHandler``,
-        ``HandlerFailed`` or ``Busy``; each says what became of the question."""
+        """The answer of ``peer``'s handler ``name``. Raises ``NotReached``, ``AnswerLost``,
+        ``RequestTimeout``, ``NoHandler``, ``HandlerFailed`` or ``Busy``; each says what became of the question."""
         self._number += 1
         number = self._number
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -95,7 +95,7 @@ class Direct:
     async def _queue(self, peer: NodeId, message: LinkMessage) -> None:
         while not self._send(peer, message, Lane.DIRECT):
             if not self._is_linked(peer):
-                raise NotReached(peer, sent=False)
+                raise NotReached(peer, "no link to it")
             room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._room.setdefault(peer, deque()).append(room)
             await room
@@ -110,9 +110,9 @@ class Direct:
 
     def lost(self, peer: NodeId) -> None:
         """The link to ``peer`` ended: its questions fail, the handlers that work for it are cancelled."""
-        for asked, _, answer in list(self._waiting.values()):
+        for asked, name, answer in list(self._waiting.values()):
             if asked == peer and not answer.done():
-                answer.set_exception(NotReached(peer, sent=True))
+                answer.set_exception(AnswerLost(peer, name))
         for key in [each for each in self._running if each[0] == peer]:
             self._running.pop(key).cancel()
         self.writable(peer)
@@ -145,9 +145,9 @@ class Direct:
         self._running.clear()
         for peer in list(self._room):
             self.writable(peer)
-        for peer, _, answer in self._waiting.values():
+        for peer, name, answer in self._waiting.values():
             if not answer.done():
-                answer.set_exception(NotReached(peer, sent=True))
+                answer.set_exception(AnswerLost(peer, name))
 
     def _start(self, peer: NodeId, number: int, work: Coroutine[Any, Any, None]) -> None:
         if number < 0 and (self.on_send is None or len(self._running) >= HANDLERS_MAX):
