@@ -1,4 +1,4 @@
-"""Two real processes for the benches: this one writes, the other one (``python -m bench.nodes``) receives and reports."""
+"""Two real processes for the benches: this one writes, the other (``python -m bench.nodes``) receives and reports."""
 
 from __future__ import annotations
 

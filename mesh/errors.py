@@ -1,4 +1,4 @@
-"""What can go wrong on the mesh. Fields first, the text is made from them: who, what became of the state, what to do."""
+"""What can go wrong on the mesh: who, what became of the state, what to do. Fields first, the text is made of them."""
 
 from __future__ import annotations
 

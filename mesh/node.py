@@ -1,8 +1,8 @@
 """The facade: a node of the mesh that lives inside your program.
 
-    async with Node("kitchen", secret="…") as node:
-        await node.wait_for_members(2)
-        node.counter("visits").increment()
+async with Node("kitchen", secret="…") as node:
+    await node.wait_for_members(2)
+    node.counter("visits").increment()
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Node:
     for others on the LAN. ``data``: a directory for key and state; None keeps everything in memory. ``env`` is the
     world it lives in: the system's, or the simulator's.
 
-    Raises ``ValueError`` for contradictory arguments; starting it raises ``StorageFault`` (``StorageInUse`` when another
-    node holds ``data``) and ``OSError`` when it cannot listen. Nothing is left behind then.
+    Raises ``ValueError`` for contradictory arguments; starting it raises ``StorageFault`` (``StorageInUse`` when
+    another node holds ``data``) and ``OSError`` when it cannot listen. Nothing is left behind then.
     """
 
     def __init__(
@@ -279,14 +279,18 @@ class Node:
         """Everybody known, this node included; also those that are down or left."""
         return [
             Member(
-                each.id, each.name, each.state, each.addresses, each.incarnation,
-                None if each.rtt_ms is None else float(each.rtt_ms),
-            )  # fmt: skip
+                each.id,
+                each.name,
+                each.state,
+                each.addresses,
+                each.incarnation,
+                each.rtt_ms,
+            )
             for each in self._running("node.members()").stack.members()
         ]
 
     async def wait_for_members(self, count: int, timeout: float | None = None) -> list[Member]:
-        """The members, once at least ``count`` are alive (this node counts). Raises ``TimeoutError``, with who is here."""
+        """The members, once ``count`` of them are alive (this node counts). Raises ``TimeoutError``: who is here."""
         try:
             async with asyncio.timeout(timeout):
                 while True:
@@ -304,7 +308,7 @@ class Node:
     def events(self) -> AsyncIterator[Fact]:
         """What this node notices from now on: MemberUp, MemberDown, PartitionSuspected … Ends with the node.
 
-        A reader that lags by ``config.events_max`` facts loses the oldest, and gets a ``Dropped`` fact that counts them.
+        A reader that lags by ``config.events_max`` facts loses the oldest, and a ``Dropped`` fact counts them.
         """
         self._running("node.events()")
         reader = _Reader(self._config.events_max)

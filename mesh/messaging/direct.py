@@ -70,7 +70,7 @@ class Direct:
     # -- the caller's side -----------------------------------------------------------------------------------------
 
     async def send(self, peer: NodeId, body: Value) -> None:
-        """Queue ``body`` for ``peer``; waits only for room on the link. Raises ``NotReached``; nothing was sent then."""
+        """Queue ``body`` for ``peer``; waits only for room on the link. Raises ``NotReached``: nothing was sent."""
         await self._queue(peer, Send(encode_value(body)))
 
     async def request(self, peer: NodeId, name: str, body: Value, timeout_s: float) -> Any:
@@ -162,7 +162,7 @@ class Direct:
             await self.on_send(Message(decode_value(body), peer))
         except CodecError:
             self.dropped["not a value"] += 1
-        except Exception:  # noqa: BLE001 - a user's handler may raise anything; the node lives on and says so
+        except Exception:  # a user's handler may raise anything; the node lives on and says so
             self.dropped["handler failed"] += 1
             log.exception("the message handler failed on a message of %s", peer.short)
         finally:
@@ -179,7 +179,7 @@ class Direct:
             self.dropped["handler out of time"] += 1
         except CodecError as wrong:
             self._reply(peer, number, INVALID, str(wrong))
-        except Exception as wrong:  # noqa: BLE001 - a user's handler may raise anything; the caller is told
+        except Exception as wrong:  # a user's handler may raise anything; the caller is told
             log.exception("the handler %r failed on a question of %s", name, peer.short)
             self._reply(peer, number, FAILED, f"{type(wrong).__name__}: {wrong}"[:1000])
         finally:
@@ -213,4 +213,3 @@ class Direct:
             case _:
                 failure = HandlerFailed(peer, name, str(value))
         answer.set_exception(failure)
-
