@@ -74,6 +74,13 @@ class Remove(Write, frozen=True, tag="remove"):
     value: Any
 
 
+class Field(Write, frozen=True, tag="field"):
+    """Set one entry of a map."""
+
+    field: Key
+    value: Any
+
+
 class Delete(Write, frozen=True, tag="delete"):
     """Remove a key and what is under it."""
 
@@ -125,7 +132,7 @@ class Heal(Request, frozen=True, tag="heal"):
 
 AnyRequest: TypeAlias = (
     Status | Members | Explain | Leave
-    | Get | Put | Increment | Add | Remove | Delete | Dump | Digest | Watch
+    | Get | Put | Increment | Add | Remove | Field | Delete | Dump | Digest | Watch
     | Send | Ask | Cut | Heal
 )  # fmt: skip
 

@@ -161,7 +161,7 @@ class ControlServer:
                 if request.key not in values:
                     raise NotSo(f"nothing is there under {request.key!r} in the space {request.space!r}")
                 return values[request.key]
-            case ask.Put() | ask.Increment() | ask.Add() | ask.Remove() | ask.Delete():
+            case ask.Write():
                 return await self._write(request)
             case ask.Dump():
                 space = self._node.space(request.space)
@@ -187,7 +187,7 @@ class ControlServer:
             case _:
                 raise NotSo(f"{type(request).__name__} is a stream")
 
-    async def _write(self, request: ask.Put | ask.Increment | ask.Add | ask.Remove | ask.Delete) -> Any:
+    async def _write(self, request: ask.Write) -> Any:
         space = self._node.space(request.space)
         answer: Any = None
         match request:
@@ -204,6 +204,8 @@ class ControlServer:
                 space.set(key).add(value)
             case ask.Remove(key=key, value=value):
                 space.set(key).discard(value)
+            case ask.Field(key=key, field=field, value=value):
+                space.map(key)[field] = value
             case ask.Delete(key=key):
                 space.delete(key)
         await space.flush()
