@@ -172,7 +172,7 @@ class Node:
                 reader.end()
         self._changed.set()
         if self._env is not None and self._env is not self._given_env:
-            await self._env.close()  # type: ignore[attr-defined]  # the system's, which this node made
+            await self._env.close()
         self._env = None
 
     async def _listen(self, env: Env, runtime: Runtime) -> Listener:
@@ -356,7 +356,7 @@ class Node:
     async def send(self, to: NodeId | str, body: Any) -> None:
         """Queue ``body`` for one node over the link to it; handled at most once. Waits only for room.
 
-        Raises ``UnknownMember``, ``AmbiguousName``, ``NotReached`` and ``CodecError``; nothing was sent then.
+        Raises ``UnknownMember``, ``AmbiguousName``, ``NotReached`` and ``ValueRefused``; nothing was sent then.
         """
         runtime = self._running("node.send()")
         await runtime.direct.send(self._resolve(runtime, to), body)

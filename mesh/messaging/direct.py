@@ -18,7 +18,8 @@ from mesh.errors import AnswerLost, Busy, HandlerFailed, MeshError, NoHandler, N
 from mesh.messages import Abandon, LinkMessage, Reply, Send
 from mesh.messages import Request as RequestMessage
 from transport.base import Env, Lane, Timer
-from transport.codec import CodecError, Value, decode_value, encode_value
+from transport.codec import Value, decode_value, encode_value
+from transport.errors import ValueRefused
 from transport.identity import NodeId
 
 log = logging.getLogger("gossamer")
@@ -160,7 +161,7 @@ class Direct:
         assert self.on_send is not None
         try:
             await self.on_send(Message(decode_value(body), peer))
-        except CodecError:
+        except ValueRefused:
             self.dropped["not a value"] += 1
         except Exception:  # a user's handler may raise anything; the node lives on and says so
             self.dropped["handler failed"] += 1
@@ -177,7 +178,7 @@ class Direct:
             self._reply(peer, number, "", value)
         except TimeoutError:
             self.dropped["handler out of time"] += 1
-        except CodecError as wrong:
+        except ValueRefused as wrong:
             self._reply(peer, number, INVALID, str(wrong))
         except Exception as wrong:  # a user's handler may raise anything; the caller is told
             log.exception("the handler %r failed on a question of %s", name, peer.short)
@@ -198,7 +199,7 @@ class Direct:
         _, name, answer = asked
         try:
             value = decode_value(body)
-        except CodecError as wrong:
+        except ValueRefused as wrong:
             answer.set_exception(HandlerFailed(peer, name, f"its answer is no value: {wrong}"))
             return
         failure: MeshError
