@@ -25,9 +25,9 @@ from mesh.protocol.facts import Dropped, Fact
 from mesh.runtime import Runtime
 from mesh.state.space import Space
 from mesh.state.storage import open_storage
+from transport.admission import admission
 from transport.base import SECOND, Announcement, Discovery, Env, Listener, Storage, Timer
 from transport.discovery.bootstrap import Bootstrap
-from transport.handshake import admission
 from transport.identity import Identity, Mesh, NodeId, verify
 
 MessageHandlerT = TypeVar("MessageHandlerT", bound=MessageHandler)
@@ -36,6 +36,7 @@ RequestHandlerT = TypeVar("RequestHandlerT", bound=RequestHandler)
 SCOUT = b"scout"  # the purpose under which discovery's datagrams are signed
 LOOPBACK, EVERYWHERE = "127.0.0.1", ""
 META = "node"  # the table of what a node remembers of itself
+SLEPT_NS = 5 * SECOND  # wall time that passed beside monotonic time: the machine slept, or its clock was set
 KNOWN_MAX = 256  # peers remembered for the next start
 
 
@@ -127,7 +128,7 @@ class Node:
             raise
 
     async def _start(self, env: Env) -> None:
-        mesh = await _offloaded(env, partial(admission, self._mesh_name, secret=self._secret, open=self._open))
+        mesh = await _offloaded(env, partial(admission, self._mesh_name, secret=self._secret, open=self._secret is None))
         storage = self._storage = env.open_storage(self._data)
         identity = Identity(env.load_seed(self._data), env.suite)
         self._id = identity.id
@@ -211,13 +212,12 @@ class Node:
     async def _watch_addresses(self, env: Env) -> None:
         """Tell the others when this host's addresses change, and look around again: another Wi-Fi, sleep, resume."""
         assert self._listener is not None
-        seen, last = self._listener.addresses, env.mono()
+        seen, ahead = self._listener.addresses, env.now() - env.mono()
         while self._runtime is not None:
             await env.sleep(self._config.addresses_interval_s)
-            addresses, now = self._listener.addresses, env.mono()
-            slept = now - last > 5 * self._config.addresses_interval_s * SECOND
-            last = now
-            if addresses != seen or slept:
+            addresses, was_ahead = self._listener.addresses, ahead
+            ahead = env.now() - env.mono()  # monotonic time stands still while the machine sleeps
+            if addresses != seen or ahead - was_ahead > SLEPT_NS:
                 seen = addresses
                 self._runtime.start(addresses)
                 for source in self._sources:
