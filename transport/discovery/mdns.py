@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import importlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -108,10 +109,11 @@ class MulticastDns:
 
     async def _serve(self, announcement: Announcement) -> None:
         """Announce and browse until the interfaces are others."""
+        self._state = "starting"
+        await self._load()
         from zeroconf import InterfaceChoice, IPVersion
         from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-        self._state = "starting"
         has_v6 = any(each.version == 6 for each in self._interfaces)
         zeroconf = AsyncZeroconf(
             interfaces=[each.bare for each in self._interfaces] if announcement.loopback_only else InterfaceChoice.All,
@@ -147,6 +149,21 @@ class MulticastDns:
                     if browser is not None:
                         await browser.async_cancel()
                     await zeroconf.async_close()
+
+    async def _load(self) -> None:
+        """Import zeroconf on a thread: 70 ms that the loop has better use for just after a start."""
+        loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def done(outcome: object) -> None:
+            if loaded.done():
+                return
+            if isinstance(outcome, BaseException):
+                loaded.set_exception(outcome)
+            else:
+                loaded.set_result(None)
+
+        self._env.offload(lambda: importlib.import_module("zeroconf.asyncio"), done)
+        await loaded
 
     def _on_change(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
         from zeroconf import ServiceStateChange

@@ -124,7 +124,7 @@ class Scout:
     def _refresh(self) -> bool:
         """Join what is new, forget what is gone. Whether anything is new."""
         try:
-            found = [each for each in self._read_interfaces() if each.is_loopback or not self._loopback_only]
+            found = [each for each in self._read_interfaces() if self._is_used(each)]
         except OSError as failed:
             self._note("interfaces", failed)
             return False
@@ -141,6 +141,11 @@ class Scout:
                     if failed.errno != errno.EADDRINUSE:  # joined already, by another address of that interface
                         self._note(f"join {each.host} ({each.name})", failed)
         return bool(fresh)
+
+    def _is_used(self, each: Interface) -> bool:
+        if each.is_loopback:
+            return each.version == 4  # Linux routes no ff02:: over lo; IPv4 reaches every node of this host
+        return not self._loopback_only
 
     def _send(self, what: str, send: Callable[[], object]) -> None:
         try:

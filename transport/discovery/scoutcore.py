@@ -173,7 +173,7 @@ class ScoutCore:
 
     def _make(self, kind: int, echo: bytes) -> bytes:
         own = self._announcement
-        body = _encoder.encode(Body(VERSION, kind, own.mesh_tag, own.node, own.port, self._nonce, echo))
+        body = _encoder.encode(Body(VERSION, kind, bytes(own.mesh_tag), bytes(own.node), own.port, self._nonce, echo))
         return _encoder.encode(Datagram(body, own.sign(body)))
 
 
