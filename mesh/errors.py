@@ -1,10 +1,9 @@
-"""What can go wrong on the mesh. Fields first, the text is made from them: who, what became of the state, what to do."""
+"""What can go wrong on the mesh: who, what became of the state, what to do. Fields first, the text is made of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transport.base import StorageFault, StorageInUse
 from transport.base import StorageFault, StorageInUse
 from transport.identity import NodeId
 
@@ -164,100 +163,6 @@ class HandlerFailed(MeshError):
     def __init__(self, node: NodeId, request: str, error: str) -> None:
         super().__init__(f"the handler of {request!r} at {node.short} failed: {error}")
         self.node, self.request, self.error = node, request, error
-
-
-__all__ = [
-    "AmbiguousName",
-    "AnswerLost",
-    "BacklogFull",
-    "Busy",
-    "Closed",
-    "HandlerFailed",
-    "MeshError",
-    "NoHandler",
-    "NotConfirmed",
-    "NotReached",
-    "RequestTimeout",
-    "SpaceReadOnly",
-    "StorageFailed",
-    "StorageFault",
-    "StorageInUse",
-    "TooManySpaces",
-    "TransactionSpansAwait",
-    "UnknownMember",
-]
-
-
-# -- state -----------------------------------------------------------------------------------------------------------
-
-StorageFailed = StorageFault  # the seam's word, under the name applications catch
-
-
-def _names(nodes: Sequence[NodeId]) -> str:
-    return ", ".join(node.short for node in nodes) or "nobody"
-
-
-class SpaceReadOnly(MeshError):
-    """The disk refused writes of ``space``: operations ``first`` to ``last`` (0: none) of this node were taken back.
-
-    What others wrote is still received and readable. Writing works again by itself once the disk takes commits.
-    """
-
-    def __init__(self, space: str, reason: str, first: int = 0, last: int = 0) -> None:
-        lost = f"; its own operations {first} to {last} were taken back" if last else ""
-        super().__init__(
-            f"space {space!r} takes no writes, its disk refused: {reason}{lost}. "
-            "Make room or fix the directory; the space tries again by itself"
-        )
-        self.space, self.reason, self.first, self.last = space, reason, first, last
-
-
-class BacklogFull(MeshError):
-    """``pending`` bytes already wait for the disk. Nothing was written; ``await space.flush()`` and write again."""
-
-    def __init__(self, space: str, pending: int, pending_max: int) -> None:
-        super().__init__(
-            f"space {space!r}: {pending} bytes wait for the disk, {pending_max} are allowed. "
-            "Nothing was written; `await space.flush()`, then write again"
-        )
-        self.space, self.pending, self.pending_max = space, pending, pending_max
-
-
-class TransactionSpansAwait(MeshError):
-    """Other code ran while a transaction of ``space`` was open. Nothing of the transaction was kept."""
-
-    def __init__(self, space: str) -> None:
-        super().__init__(
-            f"a transaction of space {space!r} spans an await; nothing of it was kept. "
-            "Await first, then write inside `with space.transaction():` without any await"
-        )
-        self.space = space
-
-
-class TooManySpaces(MeshError):
-    """This node replicates ``spaces_max`` spaces already. ``space`` was not opened."""
-
-    def __init__(self, space: str, spaces_max: int) -> None:
-        super().__init__(f"space {space!r} was not opened: a node holds at most {spaces_max} spaces. Reuse one")
-        self.space, self.spaces_max = space, spaces_max
-
-
-class NotConfirmed(MeshError):
-    """Not enough members said in time that their disk has the writes. They are durable here, and keep spreading.
-
-    ``having``: who said so. ``missing``: who counts and did not. ``needed``: how many, this node included.
-    """
-
-    def __init__(
-        self, space: str, level: str, needed: int, having: Sequence[NodeId], missing: Sequence[NodeId]
-    ) -> None:
-        super().__init__(
-            f"space {space!r} is not confirmed by {level!r}: {len(having)} of {needed} members have it "
-            f"({_names(having)}); not heard of: {_names(missing)}. "
-            "The writes are durable here and keep spreading; confirm again, or settle for less"
-        )
-        self.space, self.level, self.needed = space, level, needed
-        self.having, self.missing = tuple(having), tuple(missing)
 
 
 __all__ = [

@@ -15,12 +15,16 @@ ENTRY_OVERHEAD_BYTES = 128  # what an entry weighs in the backlog besides its va
 
 
 class Entry:
-    """Records that become durable together, and whom to tell."""
+    """Records that become durable together, and whom to tell. Without ``lost`` it waits for a better disk."""
 
     __slots__ = ("cuts", "lost", "puts", "saved", "size")
 
     def __init__(
-        self, puts: Sequence[Put], cuts: Sequence[Cut], saved: Callable[[], None], lost: Callable[[StorageFault], None]
+        self,
+        puts: Sequence[Put],
+        cuts: Sequence[Cut],
+        saved: Callable[[], None],
+        lost: Callable[[StorageFault], None] | None,
     ) -> None:
         self.puts, self.cuts, self.saved, self.lost = puts, cuts, saved, lost
         self.size = ENTRY_OVERHEAD_BYTES + sum(len(value) for _, _, value in puts)
@@ -29,11 +33,12 @@ class Entry:
 class Journal:
     """Makes entries durable, in the order they were appended, several with one commit.
 
-    Every entry ends exactly once: ``saved()`` when it is on disk, or ``lost(fault)`` when the disk refused; both on
-    the loop, in order. When a commit fails, everything behind it is lost with it (later entries build on earlier
-    ones), and the journal is *broken*: it takes nothing, tries the disk again with growing pauses, and calls
-    ``on_recovered`` once that works. ``backlog`` counts bytes that wait; bounding it is the callers' (see
-    ``has_room``), because only they know what can wait and what must be refused.
+    Every entry ends at most once: ``saved()`` when it is on disk, or ``lost(fault)`` when the disk refused; both on
+    the loop, in order. When a commit fails the journal is *broken*: every entry with a ``lost`` is lost, also those
+    behind the failed commit (a log's later frames build on earlier ones); the others, what peers wrote, stay queued.
+    It tries the disk again with growing pauses, and calls ``on_recovered`` once that works. ``backlog`` counts bytes
+    that wait; keeping below its bound is the callers' (see ``has_room``), because only they know what can wait and
+    what must be refused.
     """
 
     def __init__(self, env: Env, storage: Storage, config: StateConfig) -> None:
@@ -67,26 +72,26 @@ class Journal:
         cuts: Sequence[Cut] = (),
         *,
         saved: Callable[[], None],
-        lost: Callable[[StorageFault], None],
+        lost: Callable[[StorageFault], None] | None = None,
     ) -> None:
-        """Make these durable. A broken journal answers ``lost`` at once."""
+        """Make these durable, cuts first. A broken journal answers ``lost`` at once, or keeps the entry for later."""
         entry = Entry(puts, cuts, saved, lost)
-        if self.fault is not None:
-            entry.lost(self.fault)
+        if self.fault is not None and lost is not None:
+            lost(self.fault)
             return
         self.backlog += entry.size
         self._queue.append(entry)
-        if not self._batch:
+        if not self._batch and self.fault is None:
             self._commit()
 
     def _commit(self) -> None:
         size = 0
         while self._queue and (not self._batch or size + self._queue[0].size <= self._config.commit_bytes_max):
+            if self._queue[0].cuts and self._batch:
+                break  # a commit does its cuts first, and these are meant for the puts before them too
             entry = self._queue.popleft()
             size += entry.size
             self._batch.append(entry)
-        # The batch is one list of records; a cut only ever hits records of earlier commits or of entries before it
-        # in this batch, and "cuts first" is then harmless, because nothing is put again that was cut.
         puts = [put for entry in self._batch for put in entry.puts]
         cuts = [cut for entry in self._batch for cut in entry.cuts]
         storage = self._storage
@@ -108,11 +113,12 @@ class Journal:
             raise outcome  # not the disk's doing: a bug, let it surface
         self.fault = outcome
         batch.extend(self._queue)
-        self._queue.clear()
-        self.backlog = 0
-        for entry in batch:
-            entry.lost(outcome)
+        self._queue = deque(entry for entry in batch if entry.lost is None)
+        self.backlog = sum(entry.size for entry in self._queue)
         self._schedule_retry()
+        for entry in batch:
+            if entry.lost is not None:
+                entry.lost(outcome)
 
     def _schedule_retry(self) -> None:
         if not self._closed:
@@ -135,6 +141,8 @@ class Journal:
         self._pause_ns = int(self._config.retry_min_s * SECOND)
         if not self._closed:
             self._call(self.on_recovered)
+            if self._queue and not self._batch:
+                self._commit()
             self._call(self.on_room)
 
     @staticmethod
