@@ -38,6 +38,11 @@ class _Confirm:
         self.having: dict[NodeId, None] = {}
         self.timer: Timer | None = None
 
+    def give_up(self) -> None:
+        """The time is over, or the node ends."""
+        if not self.done.done():
+            self.done.set_result(False)
+
 
 class Durability:
     """What each peer has on disk, as it said; who counts; and who waits for whom.
@@ -171,7 +176,7 @@ class Durability:
             self._settle()
             if not confirm.done.done():
                 when = self._room.env.mono() + int(timeout_s * SECOND)
-                confirm.timer = self._room.env.call_at(when, lambda: confirm.done.done() or confirm.done.set_result(False))
+                confirm.timer = self._room.env.call_at(when, confirm.give_up)
                 for peer in self._unsent:
                     self._ask(peer, number, confirm)
             if not await confirm.done:
@@ -208,10 +213,8 @@ class Durability:
             self._timer.cancel()
         self._unsent.clear()
         for confirm in self._confirms.values():
-            if not confirm.done.done():
-                confirm.done.set_result(False)
+            confirm.give_up()
 
 
 def _have(log: Log) -> Have:
     return Have(log.slot.stream, log.slot.origin, log.saved.seq, log.saved.hash)
-

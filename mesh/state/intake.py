@@ -82,7 +82,7 @@ class Intake:
             return
         self._is_verifying = True
 
-        def on_checked(outcome: None | BaseException) -> None:
+        def on_checked(outcome: BaseException | None) -> None:
             self._is_verifying = False
             if outcome is not None:
                 raise outcome

@@ -97,7 +97,7 @@ class Journal:
         storage = self._storage
         self._env.offload(lambda: storage.commit(puts, cuts), self._on_committed)
 
-    def _on_committed(self, outcome: None | BaseException) -> None:
+    def _on_committed(self, outcome: BaseException | None) -> None:
         batch, self._batch = self._batch, []
         if outcome is None:
             if self._queue:
@@ -130,7 +130,7 @@ class Journal:
         storage = self._storage
         self._env.offload(lambda: storage.commit([("meta", b"probe", stamp)]), self._on_tried)
 
-    def _on_tried(self, outcome: None | BaseException) -> None:
+    def _on_tried(self, outcome: BaseException | None) -> None:
         if isinstance(outcome, StorageFault):
             self.fault = outcome
             self._schedule_retry()

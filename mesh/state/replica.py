@@ -80,7 +80,9 @@ class Replica:
         replay = Replay(self.doc, self.forks)
         replay.run(chained, self._on_loaded)
         self.seqs = replay.seqs
-        loose += [frame for origin, frames in chained.items() for frame in frames if frame.last > self.log(origin).head.seq]
+        loose += [
+            frame for origin, frames in chained.items() for frame in frames if frame.last > self.log(origin).head.seq
+        ]
         if found is not None and self._is_own_broken(loose):
             self._renew("its tail on this disk is damaged")
         for frame in loose:

@@ -115,7 +115,7 @@ class Space:
             self._replica.on_events.remove(self._feed)
 
     async def flush(self) -> None:
-        """Return when everything written here so far is on this node's disk. Raises ``SpaceReadOnly`` if it was lost."""
+        """Return when all written here so far is on this node's disk. Raises ``SpaceReadOnly`` if it was lost."""
         await self._replica.flush()
 
     async def confirm(self, level: str = "quorum", timeout: float = 5.0) -> None:

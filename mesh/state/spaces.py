@@ -271,7 +271,11 @@ class Spaces:
             return
         mesh, suite = self._room.mesh, self._room.env.suite
         same = all(getattr(one, name) == getattr(other, name) for name in ("origin", "stream", "first", "previous"))
-        if not same or one.digest == other.digest or not (one.is_authentic(mesh, suite) and other.is_authentic(mesh, suite)):
+        if (
+            not same
+            or one.digest == other.digest
+            or not (one.is_authentic(mesh, suite) and other.is_authentic(mesh, suite))
+        ):
             self._room.on_fault(peer, "evidence is two genuine frames after one predecessor")
             return
         replica = self._replica(one.stream)
@@ -373,4 +377,3 @@ class _Transfer:
         return (part.stream, part.transfer, part.parts, part.part) == (
             self.stream, self.number, self.parts, self.next
         )  # fmt: skip
-
