@@ -1,4 +1,4 @@
-"""Two real processes for the benches: this one writes, the other one (``python -m bench.nodes``) receives and reports."""
+"""Two real processes for the benches: this one writes, the other (``python -m bench.nodes``) receives and reports."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def _serve(options: dict[str, Any]) -> None:
                     await node.wait_for_members(question["count"], timeout=10)
                     answer = True
                 case "until":  # the clock's sum has reached ``count``
-                    while sum(space.clock.values()) < question["count"]:
+                    while sum(space.clock.values()) < question["count"]:  # noqa: ASYNC110 - watching would cost
                         await asyncio.sleep(0.002)
                     answer = True
                 case "digest":

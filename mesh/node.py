@@ -1,8 +1,8 @@
 """The facade: a node of the mesh that lives inside your program.
 
-    async with Node("kitchen", secret="…") as node:
-        await node.wait_for_members(2)
-        node.counter("visits").increment()
+async with Node("kitchen", secret="…") as node:
+    await node.wait_for_members(2)
+    node.counter("visits").increment()
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from mesh.protocol.facts import Dropped, Fact
 from mesh.runtime import Runtime
 from mesh.state.space import Space
 from mesh.state.storage import open_storage
+from transport.admission import admission
 from transport.base import SECOND, Announcement, Discovery, Env, Listener, Storage, Timer
 from transport.discovery.bootstrap import Bootstrap
-from transport.handshake import admission
 from transport.identity import Identity, Mesh, NodeId, verify
 
 MessageHandlerT = TypeVar("MessageHandlerT", bound=MessageHandler)
@@ -36,6 +36,7 @@ RequestHandlerT = TypeVar("RequestHandlerT", bound=RequestHandler)
 SCOUT = b"scout"  # the purpose under which discovery's datagrams are signed
 LOOPBACK, EVERYWHERE = "127.0.0.1", ""
 META = "node"  # the table of what a node remembers of itself
+SLEPT_NS = 5 * SECOND  # wall time that passed beside monotonic time: the machine slept, or its clock was set
 KNOWN_MAX = 256  # peers remembered for the next start
 
 
@@ -60,8 +61,8 @@ class Node:
     for others on the LAN. ``data``: a directory for key and state; None keeps everything in memory. ``env`` is the
     world it lives in: the system's, or the simulator's.
 
-    Raises ``ValueError`` for contradictory arguments; starting it raises ``StorageFault`` (``StorageInUse`` when another
-    node holds ``data``) and ``OSError`` when it cannot listen. Nothing is left behind then.
+    Raises ``ValueError`` for contradictory arguments; starting it raises ``StorageFault`` (``StorageInUse`` when
+    another node holds ``data``) and ``OSError`` when it cannot listen. Nothing is left behind then.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class Node:
             raise
 
     async def _start(self, env: Env) -> None:
-        mesh = await _offloaded(env, partial(admission, self._mesh_name, secret=self._secret, open=self._open))
+        mesh = await _offloaded(env, partial(admission, self._mesh_name, secret=self._secret, open=self._secret is None))
         storage = self._storage = env.open_storage(self._data)
         identity = Identity(env.load_seed(self._data), env.suite)
         self._id = identity.id
@@ -172,7 +173,7 @@ class Node:
                 reader.end()
         self._changed.set()
         if self._env is not None and self._env is not self._given_env:
-            await self._env.close()  # type: ignore[attr-defined]  # the system's, which this node made
+            await self._env.close()
         self._env = None
 
     async def _listen(self, env: Env, runtime: Runtime) -> Listener:
@@ -211,13 +212,12 @@ class Node:
     async def _watch_addresses(self, env: Env) -> None:
         """Tell the others when this host's addresses change, and look around again: another Wi-Fi, sleep, resume."""
         assert self._listener is not None
-        seen, last = self._listener.addresses, env.mono()
+        seen, ahead = self._listener.addresses, env.now() - env.mono()
         while self._runtime is not None:
             await env.sleep(self._config.addresses_interval_s)
-            addresses, now = self._listener.addresses, env.mono()
-            slept = now - last > 5 * self._config.addresses_interval_s * SECOND
-            last = now
-            if addresses != seen or slept:
+            addresses, was_ahead = self._listener.addresses, ahead
+            ahead = env.now() - env.mono()  # monotonic time stands still while the machine sleeps
+            if addresses != seen or ahead - was_ahead > SLEPT_NS:
                 seen = addresses
                 self._runtime.start(addresses)
                 for source in self._sources:
@@ -279,14 +279,18 @@ class Node:
         """Everybody known, this node included; also those that are down or left."""
         return [
             Member(
-                each.id, each.name, each.state, each.addresses, each.incarnation,
-                None if each.rtt_ms is None else float(each.rtt_ms),
-            )  # fmt: skip
+                each.id,
+                each.name,
+                each.state,
+                each.addresses,
+                each.incarnation,
+                each.rtt_ms,
+            )
             for each in self._running("node.members()").stack.members()
         ]
 
     async def wait_for_members(self, count: int, timeout: float | None = None) -> list[Member]:
-        """The members, once at least ``count`` are alive (this node counts). Raises ``TimeoutError``, with who is here."""
+        """The members, once ``count`` of them are alive (this node counts). Raises ``TimeoutError``: who is here."""
         try:
             async with asyncio.timeout(timeout):
                 while True:
@@ -304,7 +308,7 @@ class Node:
     def events(self) -> AsyncIterator[Fact]:
         """What this node notices from now on: MemberUp, MemberDown, PartitionSuspected … Ends with the node.
 
-        A reader that lags by ``config.events_max`` facts loses the oldest, and gets a ``Dropped`` fact that counts them.
+        A reader that lags by ``config.events_max`` facts loses the oldest, and a ``Dropped`` fact counts them.
         """
         self._running("node.events()")
         reader = _Reader(self._config.events_max)
@@ -352,7 +356,7 @@ class Node:
     async def send(self, to: NodeId | str, body: Any) -> None:
         """Queue ``body`` for one node over the link to it; handled at most once. Waits only for room.
 
-        Raises ``UnknownMember``, ``AmbiguousName``, ``NotReached`` and ``CodecError``; nothing was sent then.
+        Raises ``UnknownMember``, ``AmbiguousName``, ``NotReached`` and ``ValueRefused``; nothing was sent then.
         """
         runtime = self._running("node.send()")
         await runtime.direct.send(self._resolve(runtime, to), body)

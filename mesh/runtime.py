@@ -1,9 +1,9 @@
 """The shell around the cores: feeds them what happens, performs what they ask. No decision is made here.
 
-    links ──frames──▶ runtime ──events──▶ stack (membership, overlay, broadcast, repair)
-      ▲                  │  ◀──effects──────┘
-      └──frames──────────┤
-                         └──frames──▶ spaces (verify, journal, apply) ──Held, Gap …──▶ stack
+links ──frames──▶ runtime ──events──▶ stack (membership, overlay, broadcast, repair)
+  ▲                  │  ◀──effects──────┘
+  └──frames──────────┤
+                     └──frames──▶ spaces (verify, journal, apply) ──Held, Gap …──▶ stack
 """
 
 from __future__ import annotations
@@ -325,4 +325,3 @@ class _Serving:
     def __init__(self) -> None:
         self.wanted: dict[do.Slot, int] = {}
         self.ready: deque[bytes] = deque()
-

@@ -18,7 +18,8 @@ from mesh.errors import AnswerLost, Busy, HandlerFailed, MeshError, NoHandler, N
 from mesh.messages import Abandon, LinkMessage, Reply, Send
 from mesh.messages import Request as RequestMessage
 from transport.base import Env, Lane, Timer
-from transport.codec import CodecError, Value, decode_value, encode_value
+from transport.codec import Value, decode_value, encode_value
+from transport.errors import ValueRefused
 from transport.identity import NodeId
 
 log = logging.getLogger("gossamer")
@@ -70,7 +71,7 @@ class Direct:
     # -- the caller's side -----------------------------------------------------------------------------------------
 
     async def send(self, peer: NodeId, body: Value) -> None:
-        """Queue ``body`` for ``peer``; waits only for room on the link. Raises ``NotReached``; nothing was sent then."""
+        """Queue ``body`` for ``peer``; waits only for room on the link. Raises ``NotReached``: nothing was sent."""
         await self._queue(peer, Send(encode_value(body)))
 
     async def request(self, peer: NodeId, name: str, body: Value, timeout_s: float) -> Any:
@@ -160,9 +161,9 @@ class Direct:
         assert self.on_send is not None
         try:
             await self.on_send(Message(decode_value(body), peer))
-        except CodecError:
+        except ValueRefused:
             self.dropped["not a value"] += 1
-        except Exception:  # noqa: BLE001 - a user's handler may raise anything; the node lives on and says so
+        except Exception:  # a user's handler may raise anything; the node lives on and says so
             self.dropped["handler failed"] += 1
             log.exception("the message handler failed on a message of %s", peer.short)
         finally:
@@ -177,9 +178,9 @@ class Direct:
             self._reply(peer, number, "", value)
         except TimeoutError:
             self.dropped["handler out of time"] += 1
-        except CodecError as wrong:
+        except ValueRefused as wrong:
             self._reply(peer, number, INVALID, str(wrong))
-        except Exception as wrong:  # noqa: BLE001 - a user's handler may raise anything; the caller is told
+        except Exception as wrong:  # a user's handler may raise anything; the caller is told
             log.exception("the handler %r failed on a question of %s", name, peer.short)
             self._reply(peer, number, FAILED, f"{type(wrong).__name__}: {wrong}"[:1000])
         finally:
@@ -198,7 +199,7 @@ class Direct:
         _, name, answer = asked
         try:
             value = decode_value(body)
-        except CodecError as wrong:
+        except ValueRefused as wrong:
             answer.set_exception(HandlerFailed(peer, name, f"its answer is no value: {wrong}"))
             return
         failure: MeshError
@@ -213,4 +214,3 @@ class Direct:
             case _:
                 failure = HandlerFailed(peer, name, str(value))
         answer.set_exception(failure)
-
