@@ -49,8 +49,8 @@ class SignedFrame:
     """A frame as it travels: ``raw`` is the truth, the fields are read from it. Never re-encoded."""
 
     __slots__ = (
-        "_body_at", "_signed", "count", "digest", "first", "hlc", "items", "kind", "mesh_tag", "origin", "previous", "raw",
-        "stream",
+        "_body_at", "_signed", "count", "digest", "first", "hlc", "items", "kind", "mesh_tag", "origin", "previous",
+        "raw", "stream",
     )  # fmt: skip
 
     _body_at: int

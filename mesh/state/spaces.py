@@ -30,7 +30,7 @@ AHEAD_TOLD_MAX = 1024  # origins remembered for that
 
 
 class Spaces:
-    """Every member holds every space of its mesh. Calls come from the loop; callbacks never come from inside ``receive``.
+    """Every member holds every space of its mesh. Calls come from the loop; ``done`` never comes inside ``receive``.
 
     ``feed`` gets ``Held``, ``Repeated``, ``Gap`` and ``Forked`` for the protocol stack, ``tell`` facts, ``on_fault`` a
     peer that sent what no correct node sends. ``send`` answers whether a lane took the message.
@@ -200,7 +200,7 @@ class Spaces:
     # -- frames out --------------------------------------------------------------------------------------------------
 
     def frames_after(self, slot: Slot, after: int, bytes_max: int) -> list[bytes] | None:
-        """The held frames of a log after ``after``, in order, up to about ``bytes_max`` (at least one, if there is any).
+        """The held frames of a log after ``after``, in order, up to about ``bytes_max`` (at least one, if any).
         ``None``: they were folded away, serve ``snapshot``."""
         replica, log = self._replicas.get(slot.stream), self._log_of(slot)
         if replica is None or log is None:
