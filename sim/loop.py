@@ -24,14 +24,17 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from random import Random
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar, TypeVarTuple
 
 from sim.seed import Source
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 STEPS_PER_INSTANT_MAX = 200_000  # handles run without time moving on, before it is called a livelock
-STEPS_PER_COLLECTION = 500_000  # garbage is collected at fixed steps, so finalizers run at the same ones in every process
+STEPS_PER_COLLECTION = (
+    500_000  # garbage is collected at fixed steps, so finalizers run at the same ones in every process
+)
 COMPACT_MIN = 256  # cancelled timers are swept once they are this many, and more than half
 
 
@@ -110,6 +113,8 @@ class SimLoop(asyncio.BaseEventLoop):
 
     _ready: deque[asyncio.Handle]
     _thread_id: int | None
+    _check_closed: Callable[[], None]
+    _check_running: Callable[[], None]
 
     def __init__(self, picks: Random | None = None) -> None:
         super().__init__()
@@ -149,12 +154,12 @@ class SimLoop(asyncio.BaseEventLoop):
         return occurrence
 
     def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         return self._call_at_ns(self.now + max(0, round(delay * 1e9)), callback, args, context)
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         exact = round(when * 1e9)
         if exact / 1e9 < when:  # a timer that rings a hair early would be armed again
@@ -187,7 +192,7 @@ class SimLoop(asyncio.BaseEventLoop):
     # -- handles ---------------------------------------------------------------------------------------------------
 
     def call_soon(
-        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         self._check_closed()
         handle = asyncio.Handle(callback, args, self, context)
@@ -195,7 +200,7 @@ class SimLoop(asyncio.BaseEventLoop):
         return handle
 
     def call_soon_threadsafe(
-        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         if threading.get_ident() != self._home:
             raise NotSimulated("call_soon_threadsafe from another thread: a world has one thread")
@@ -224,9 +229,9 @@ class SimLoop(asyncio.BaseEventLoop):
         self._check_closed()
         self._numbers += 1
         if len(self._tasks) >= self._sweep_at:
-            self._tasks = [each for each in self._tasks if not each.done() or each._log_traceback]  # type: ignore[attr-defined]
+            self._tasks = [each for each in self._tasks if not each.done() or each._log_traceback]
             self._sweep_at = max(1024, 2 * len(self._tasks))
-        task = SimTask(
+        task: SimTask[T] = SimTask(
             coro,
             number=self._numbers,
             owner=OWNER.get() if context is None else context.get(OWNER),
@@ -275,7 +280,7 @@ class SimLoop(asyncio.BaseEventLoop):
                     continue
                 if when > self.now:
                     self.now, self._instant_steps = when, 0
-                self._run_occurrence(entry)
+                self.deliver(entry)
             else:
                 if entry.cancelled():
                     self._cancelled -= 1
@@ -301,7 +306,8 @@ class SimLoop(asyncio.BaseEventLoop):
                 return
         handle._run()
 
-    def _run_occurrence(self, occurrence: Occurrence) -> None:
+    def deliver(self, occurrence: Occurrence) -> None:
+        """Let it happen now: kept if its owner is paused, buried if dead. What it raises ends the run."""
         callback = occurrence.callback
         owner = occurrence.owner
         if callback is None:
@@ -340,7 +346,7 @@ class SimLoop(asyncio.BaseEventLoop):
     def entered(self) -> Iterator[None]:
         """This loop is the running one, asynchronous generators are its own, and garbage waits."""
         self._check_closed()
-        self._check_running()  # type: ignore[attr-defined]
+        self._check_running()
         collecting, hooks = gc.isenabled(), sys.get_asyncgen_hooks()
         gc.disable()
         self._thread_id = threading.get_ident()
@@ -396,7 +402,7 @@ class SimLoop(asyncio.BaseEventLoop):
         """Tasks that failed and whose failure nobody looked at."""
         found = []
         for task in self._tasks:
-            if task.done() and task._log_traceback and (task.owner is None or task.owner.alive):  # type: ignore[attr-defined]
+            if task.done() and task._log_traceback and (task.owner is None or task.owner.alive):
                 wrong = task.exception()
                 assert wrong is not None
                 found.append((task, wrong))
@@ -418,7 +424,7 @@ class SimLoop(asyncio.BaseEventLoop):
             coroutine: Any = task.get_coro()
             try:
                 coroutine.close()
-            except BaseException:  # noqa: BLE001, S110 - a dead program's last words: its world is gone
+            except BaseException:  # noqa: BLE001 - a dead program's last words: its world is gone
                 pass
         self._tasks.clear()
         self.graveyard.clear()
