@@ -70,6 +70,15 @@ class SimEnv:
     def discoveries(self) -> Sequence[Discovery]:
         return [SimScout(self._network, self.process)]
 
+    def load_seed(self, data: str | None) -> bytes:
+        """The key file of directory ``data`` on this machine's disk; ``None``: a fresh seed."""
+        if data is None:
+            return self.entropy(32)
+        keys = self.process.machine.disk.keys
+        if data not in keys:
+            keys[data] = self.entropy(32)
+        return keys[data]
+
     def open_storage(self, data: str | None) -> SimStorage:
         return self.process.machine.disk.open(data)
 
@@ -104,6 +113,9 @@ class SimEnv:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    async def close(self) -> None:
+        """Nothing to release: the world ends everything at once."""
 
 
 def settle_disk(process: Process, rng: Random, fates: Sequence[Fate]) -> dict[Fate, int]:

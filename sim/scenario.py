@@ -47,7 +47,12 @@ class Scenario:
     """``story`` told about ``nodes`` spawned nodes. Called with a seed it runs and raises, as pytest wants it."""
 
     def __init__(
-        self, story: Story, nodes: int, seeds: Iterable[int], program: Callable[..., Any] | None, options: dict[str, Any]
+        self,
+        story: Story,
+        nodes: int,
+        seeds: Iterable[int],
+        program: Callable[..., Any] | None,
+        options: dict[str, Any],
     ) -> None:
         functools.update_wrapper(self, story)
         self.story, self.nodes, self.seeds = story, nodes, tuple(seeds)
@@ -154,5 +159,7 @@ def find(name: str) -> Scenario:
     elif len(found) == 1:
         (wanted,) = found
     if wanted not in found:
-        raise UnknownScenario(f"{file} has no scenario {wanted or 'by itself'}; it has {', '.join(sorted(found)) or 'none'}")
+        raise UnknownScenario(
+            f"{file} has no scenario {wanted or 'by itself'}; it has {', '.join(sorted(found)) or 'none'}"
+        )
     return found[wanted]

@@ -69,6 +69,7 @@ class Disk:
         self.on_commit: Callable[[str, str], None] = lambda directory, text: None
         self.fate: Fate | None = None  # set while a power cut decides over a batch
         self.commits = 0
+        self.keys: dict[str, bytes] = {}  # key files, by directory: written once, so never torn
 
     def open(self, directory: str | None) -> SimStorage:
         """The records under ``directory``, alone; ``None``: some that vanish with the process."""
@@ -136,9 +137,11 @@ class Disk:
         for storage in list(self._open.values()):
             storage.close()
 
-    def wipe(self) -> None:
-        """A new, empty disk was put in."""
+    def wipe(self, keep_keys: bool) -> None:
+        """All records are gone, and the key files too unless kept."""
         self.close_all()
+        if not keep_keys:
+            self.keys.clear()
         self._directories.clear()
         self._unsynced.clear()
 
@@ -165,7 +168,7 @@ class Disk:
 
     def restore(self, backup: dict[str, dict[str, dict[bytes, bytes | None]]]) -> None:
         """Put the content of ``backup`` back, in place of what is there."""
-        self.wipe()
+        self.wipe(keep_keys=True)
         for directory, tables in backup.items():
             for name, records in tables.items():
                 table = self._directories.setdefault(directory, {}).setdefault(name, Table())

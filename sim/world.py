@@ -38,6 +38,7 @@ RUN_WITHIN_S = 3600.0
 LOOK_EVERY_S = 0.01  # how often ``run_until`` asks its predicate
 DATA = "data"
 POWER_CUT = (Fate.LOST, Fate.LOST, Fate.KEPT, Fate.KEPT, Fate.TORN)
+Disks = Literal["drawn", "kept", "lost", "torn", "wiped", "replaced"]
 KILLED = (Fate.LOST, Fate.KEPT)
 
 
@@ -65,11 +66,11 @@ Factory = Callable[..., Any]  # (name, *, env, data, **options) -> Program
 
 
 def _mesh_node(name: str, *, env: Env, data: str | None, **options: Any) -> Any:
-    """The real node, unchanged. Unless told otherwise the mesh is open: in a world there is nobody else."""
+    """The real node, unchanged. Unless told otherwise all nodes of a world share a secret."""
     from mesh import Node  # late: ``sim`` is imported by programs that have no mesh in them
 
     if "secret" not in options and "open" not in options:
-        options["secret"] = "0123456789abcdef0123456789abcdef"
+        options["secret"] = "the secret of a world"
     return Node(name, env=env, data=data, **options)
 
 
@@ -109,17 +110,18 @@ class SimNode:
 
         return start()
 
-    def crash(self, disk: Literal["drawn", "kept", "lost", "torn", "wiped"] = "drawn") -> None:
+    def crash(self, disk: Disks = "drawn") -> None:
         """Cut its power: no ``finally`` runs, nobody is told, what was not synced is lost, kept or torn.
 
-        ``disk`` says what becomes of batches in flight ("drawn": by the seed), or that the disk is lost altogether.
+        ``disk``: what becomes of batches in flight ("drawn" by the seed, or all "kept", "lost" or "torn"); "wiped"
+        loses every record and keeps the key, "replaced" loses both.
         """
-        fates: Sequence[Fate] = POWER_CUT if disk in ("drawn", "wiped") else (Fate(disk),)
+        fates: Sequence[Fate] = POWER_CUT if disk in ("drawn", "wiped", "replaced") else (Fate(disk),)
         self._end(power=True, fates=fates, kind="crash")
         self.machine.disk.power_cut()
-        if disk == "wiped":
-            self.machine.disk.wipe()
-            self._world.count("disk.wiped")
+        if disk in ("wiped", "replaced"):
+            self.machine.disk.wipe(keep_keys=disk == "wiped")
+            self._world.count(f"disk.{disk}")
 
     def kill(self) -> None:
         """End its process (``kill -9``): the kernel lives on and closes its connections; no ``finally`` runs."""
@@ -313,6 +315,19 @@ class World:
         task = self.loop.create_task(coroutine, context=node.process.context.copy())
         self._finish(task, within)
         return task.result()
+
+    def start_in(self, node: SimNode, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin a coroutine as part of ``node``'s program and do not wait: what it raises fails the run."""
+        process = node.process
+        assert process is not None
+        task = self.loop.create_task(coroutine, context=process.context.copy())
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (wrong := task.exception()) is not None:
+                self.loop.failures.append((process, f"in {task.get_name()}", wrong))
+
+        task.add_done_callback(ended, context=process.context)
+        return task
 
     def _finish(self, task: asyncio.Task[Any], within: float) -> None:
         if not self._drive(self.loop.now + round(within * 1e9), task.done):

@@ -58,7 +58,9 @@ class Converged:
                 most[actor] = max(count, most.get(actor, 0))
         told = []
         for name, clock, digest in rows:
-            lacks = {actor[:8]: count - clock.get(actor, 0) for actor, count in most.items() if clock.get(actor, 0) < count}
+            lacks = {
+                actor[:8]: count - clock.get(actor, 0) for actor, count in most.items() if clock.get(actor, 0) < count
+            }
             told.append(f"{name} {digest[:8]} lacks {lacks or 'nothing'}")
         return "; ".join(told)
 
