@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from crdt.errors import CrdtError
-
 from mesh import Node
 from mesh.cli import places
 from mesh.cli.control import Client, ControlError, NoNode
