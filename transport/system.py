@@ -8,21 +8,29 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
-from transport.base import SECOND, Discovery, Storage, Timer, Transport
-from transport.errors import Misuse
-from transport.identity import ED25519, Suite
+from transport.base import SECOND, Discovery, Storage, StorageFault, Timer, Transport
+from transport.errors import KeyFileUnsafe, Misuse
+from transport.identity import ED25519, KEY_BYTES, Suite
 from transport.interfaces import Interfaces, system_interfaces
+from transport.keyfile import KEY_FILE, load_or_create_seed
 
 T = TypeVar("T")
 
 OFFLOAD_THREADS = 2  # one for the disk, one for signatures: libsodium and SQLite both let go of the GIL
 OFFLOADS_MAX = 4096  # waiting or running; who offloads keeps few under way, so more is a bug of ours
+
+
+def host_name() -> str:
+    """This machine's name without its domain; "node" if it has none. For names people read, never for identity."""
+    return socket.gethostname().partition(".")[0] or "node"
 
 
 class SystemEnv:
@@ -84,6 +92,15 @@ class SystemEnv:
         from transport.discovery.scout import Scout
 
         return [Scout(self, interfaces=self.interfaces), MulticastDns(self, interfaces=self.interfaces)]
+
+    def load_seed(self, data: str | None) -> bytes:
+        """See ``transport.base.Env``: the key file of ``data``, or 32 bytes that live as long as this process."""
+        if data is None:
+            return os.urandom(KEY_BYTES)
+        try:
+            return load_or_create_seed(Path(data) / KEY_FILE, self.entropy, self.suite)
+        except (KeyFileUnsafe, OSError) as failed:
+            raise StorageFault(str(failed)) from failed
 
     def open_storage(self, data: str | None) -> Storage:
         """See ``transport.base.Env``."""
