@@ -10,9 +10,11 @@ from mesh.cli.control import NoNode, connect
 
 def new_secret() -> str:
     """A secret of 128 random bits, as text."""
-    from transport.handshake import new_secret as fresh
+    import os
 
-    return fresh()
+    from transport.admission import new_secret as fresh
+
+    return fresh(os.urandom)
 
 
 def node_id(name: str | None, data: Path | None, mesh: str | None) -> str:

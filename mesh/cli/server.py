@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import msgspec
 from mesh.cli import requests as ask
 from mesh.cli.control import ANSWER_BYTES_MAX, LENGTH, REQUEST_BYTES_MAX, ControlError, pack
 from mesh.cli.places import SOCKET, SOCKET_PATH_BYTES_MAX
+from mesh.protocol.facts import ClockAhead, Fact, PeerMisbehaved, PeerRefused
 from transport.identity import NodeId
 
+NOTICED_MAX = 64  # of what doctor is told of the past; the oldest goes
 CLIENTS_MAX = 512  # connections at once: a shell loop with & fits; beyond it the newest is told to come again
 
 # What a request can rightly end in, beside the roots of the packages, which the caller names. Anything else is a bug
@@ -41,9 +44,20 @@ class ControlServer:
     ) -> None:  # fmt: skip
         self._node, self._data, self._leave, self._chaos, self._version = node, data, leave, chaos, version
         self._expected: tuple[type[Exception], ...] = (*EXPECTED, *errors, NotSo, ControlError)
+        self._noticed: deque[dict[str, Any]] = deque(maxlen=NOTICED_MAX)
         self._server: asyncio.Server | None = None
         self._clients: dict[asyncio.Task[None], None] = {}
         self._elsewhere: Path | None = None  # where the socket really is, when the data directory's path is too long
+
+    def notice(self, fact: Fact) -> None:
+        """Remember what ``gossamer doctor`` will want to know: who was turned away, whose clock is off."""
+        match fact:
+            case PeerRefused():
+                self._noticed.append({"kind": "refused", "address": fact.address, "reason": fact.reason})
+            case ClockAhead():
+                self._noticed.append({"kind": "clock", "member": fact.origin.node.short, "by_ms": fact.by_ms})
+            case PeerMisbehaved():
+                self._noticed.append({"kind": "misbehaved", "member": fact.peer.short, "rule": fact.rule})
 
     async def start(self) -> None:
         """Listen. The node must hold the data directory already: a socket found there is a left-over."""
@@ -153,7 +167,7 @@ class ControlServer:
             case ask.Members():
                 return [member_fields(each) for each in self._node.members()]
             case ask.Explain():
-                return self._node.explain()
+                return [*self._node.explain(), *self._noticed]
             case ask.Leave():
                 return True
             case ask.Get():
@@ -227,7 +241,7 @@ class ControlServer:
         return {
             "id": str(node.id), "name": node.name, "mesh": node.mesh_name, "addresses": list(node.addresses),
             "data": str(self._data), "pid": os.getpid(), "version": self._version, "members": states,
-            "chaos": self._chaos,
+            "loopback_only": node.is_loopback_only, "chaos": self._chaos,
         }  # fmt: skip
 
     def _receiver(self, text: str) -> NodeId | str:

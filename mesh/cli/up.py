@@ -150,7 +150,7 @@ async def run(wish: Wish) -> None:
         )  # fmt: skip
         if wish.secret_file is None and not wish.open and wish.listen is None:
             complain(REACH_OTHERS)
-        telling = asyncio.create_task(_tell(node, facts, lines))
+        telling = asyncio.create_task(_tell(node, facts, lines, server))
         waiting = asyncio.create_task(over.wait())
         await asyncio.wait((telling, waiting), return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
@@ -168,7 +168,7 @@ async def run(wish: Wish) -> None:
         lines.close()
 
 
-async def _tell(node: Any, facts: Any, lines: EventLines) -> None:
+async def _tell(node: Any, facts: Any, lines: EventLines, server: ControlServer) -> None:
     """Print what happens: first whom the node already knows, then each fact, nothing twice."""
     shown: dict[NodeId, tuple[str, int]] = {}
     for member in node.members():
@@ -176,6 +176,7 @@ async def _tell(node: Any, facts: Any, lines: EventLines) -> None:
             shown[member.id] = str(member.state), member.incarnation
             lines.event(*_member(member.id, member.name, str(member.state), None))
     async for fact in facts:
+        server.notice(fact)
         if isinstance(fact, MemberUp):
             if shown.get(fact.member) == ("alive", fact.incarnation):
                 continue
