@@ -12,15 +12,12 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from transport.base import SECOND, Discovery, Storage
+from transport.base import SECOND, Discovery, Storage, Timer, Transport
 from transport.errors import Misuse
-from transport.identity import ED25519
+from transport.identity import ED25519, Suite
 from transport.interfaces import Interfaces, system_interfaces
-
-if TYPE_CHECKING:
-    from transport.websocket import WebSocketTransport
 
 T = TypeVar("T")
 
@@ -44,10 +41,11 @@ class SystemEnv:
     ) -> None:
         from transport.websocket import WebSocketTransport  # 150 ms of aiohttp, which ``--help`` must not pay
 
-        self.suite = ED25519
+        self.suite: Suite = ED25519
         self.interfaces = interfaces or system_interfaces
         self._loop = asyncio.get_running_loop()
         self._websockets = WebSocketTransport(interfaces=self.interfaces)
+        self.transport: Transport = self._websockets
         self._open_storage = open_storage
         self._seed = os.urandom(32) if seed is None else seed
         self._streams: dict[str, Random] = {}  # their names are constants of the code, so it stays small
@@ -55,11 +53,6 @@ class SystemEnv:
         self._offloads = 0
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._closed = False
-
-    @property
-    def transport(self) -> WebSocketTransport:
-        """WebSocket over TLS."""
-        return self._websockets
 
     def now(self) -> int:
         """Wall time in ns; may jump."""
@@ -104,12 +97,12 @@ class SystemEnv:
         self._offloads += 1
         self._pool.submit(self._work, work, done)
 
-    def spawn(self, task: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    def spawn(self, task: Coroutine[Any, Any, None], name: str) -> Timer:
         """Run a coroutine beside the others. What it raises goes to the loop's exception handler, under ``name``."""
         made = self._loop.create_task(task, name=name)
         self._tasks[made] = None
         made.add_done_callback(self._finished)
-        return made
+        return _Spawned(made)
 
     async def sleep(self, seconds: float) -> None:
         """Let others run for that long."""
@@ -146,6 +139,16 @@ class SystemEnv:
         self._tasks.pop(task, None)
         if not task.cancelled() and (bug := task.exception()) is not None:
             self._loop.call_exception_handler({"message": f"{task.get_name()} failed", "exception": bug, "task": task})
+
+
+class _Spawned:
+    __slots__ = ("_task",)
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    def cancel(self) -> None:
+        self._task.cancel()
 
 
 class _Timer:
