@@ -27,7 +27,7 @@ from mesh.state.space import Space
 from mesh.state.storage import open_storage
 from transport.admission import admission
 from transport.base import SECOND, Announcement, Discovery, Env, Listener, Storage, Timer
-from transport.discovery.bootstrap import Bootstrap
+from transport.discovery.bootstrap import Bootstrap, KnownPeers
 from transport.identity import Identity, Mesh, NodeId, verify
 
 MessageHandlerT = TypeVar("MessageHandlerT", bound=MessageHandler)
@@ -193,9 +193,9 @@ class Node:
     async def _find(self, env: Env, mesh: Mesh, identity: Identity, runtime: Runtime) -> None:
         assert self._listener is not None and self._storage is not None
         known = [
-            (NodeId(key), tuple(value.decode().split("\n"))) for key, value in self._storage.scan("known", b"\0")
-        ][:KNOWN_MAX]  # fmt: skip
-        self._sources = [Bootstrap(self._bootstrap, known)]
+            (NodeId(key), value.decode().split("\n")) for key, value in self._storage.scan("known", b"\0")
+        ]  # fmt: skip
+        self._sources = [Bootstrap(self._bootstrap), KnownPeers(known)]
         if self._discover:
             self._sources += env.discoveries()
         announcement = Announcement(

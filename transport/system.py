@@ -8,16 +8,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
 from transport.base import SECOND, Discovery, Storage, Timer, Transport
 from transport.errors import Misuse
-from transport.identity import ED25519, Suite
+from transport.identity import ED25519, KEY_BYTES, Suite
 from transport.interfaces import Interfaces, system_interfaces
+from transport.keyfile import KEY_FILE, load_or_create_seed
 
 T = TypeVar("T")
 
@@ -78,6 +81,10 @@ class SystemEnv:
     def entropy(count: int) -> bytes:
         """Bytes nobody can guess. Needs no loop, hence no instance."""
         return os.urandom(count)
+
+    def load_seed(self, data: str | None) -> bytes:
+        """The seed of the key file in ``data``. Raises ``KeyFileUnsafe``, ``OSError``."""
+        return self.entropy(KEY_BYTES) if data is None else load_or_create_seed(Path(data) / KEY_FILE, self.entropy)
 
     def discoveries(self) -> Sequence[Discovery]:
         """A fresh multicast scout and mDNS source. The caller starts and stops them."""
@@ -170,3 +177,8 @@ class _Timer:
             self._arm()  # uvloop counts whole milliseconds, and floats round
         else:
             self._callback()
+
+
+def host_name() -> str:
+    """What people call this machine, without its domain."""
+    return socket.gethostname().partition(".")[0] or "node"
