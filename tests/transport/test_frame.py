@@ -95,7 +95,7 @@ def test_bounds_at_sealing() -> None:
         {"items": (b"\xc6" + bytes(FRAME_BYTES_MAX),)},
     ):  # fmt: skip
         with pytest.raises(ValueError):
-            sealed(**wrong)  # type: ignore[arg-type]
+            sealed(**wrong)
 
 
 @settings(max_examples=100, deadline=None)

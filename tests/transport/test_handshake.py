@@ -97,7 +97,9 @@ def refused_by_acceptor(one: Handshake, other: Handshake) -> type[HandshakeError
 
 
 def test_other_mesh_other_mode_other_version_oneself() -> None:
-    dial = lambda who=ALICE, **kinds: side(who, dialed=True, **kinds)  # type: ignore[no-untyped-def] # noqa: E731
+    def dial(who: Identity = ALICE, mesh: Mesh = SECRET, versions: tuple[int, ...] = (1,)) -> Handshake:
+        return side(who, dialed=True, mesh=mesh, versions=versions)
+
     assert refused_by_acceptor(dial(mesh=with_secret("right", "n")), side(BOB, dialed=False)) is WrongMesh
     assert refused_by_acceptor(dial(mesh=OPEN), side(BOB, dialed=False)) is WrongSecret
     assert refused_by_acceptor(dial(), side(BOB, dialed=False, mesh=OPEN)) is WrongSecret
