@@ -27,6 +27,7 @@ from mesh.protocol.facts import Dropped, Fact
 from mesh.runtime import Runtime
 from mesh.state.space import Space
 from mesh.state.storage import open_storage
+from transport.address import ALL_INTERFACES
 from transport.admission import admission
 from transport.base import SECOND, Announcement, Discovery, Env, Listener, Storage
 from transport.discovery.bootstrap import Bootstrap, KnownPeers
@@ -36,7 +37,7 @@ MessageHandlerT = TypeVar("MessageHandlerT", bound=MessageHandler)
 RequestHandlerT = TypeVar("RequestHandlerT", bound=RequestHandler)
 
 SCOUT = b"scout"  # the purpose under which discovery's datagrams are signed
-LOOPBACK, EVERYWHERE = "127.0.0.1", ""
+LOOPBACK = "127.0.0.1"
 META, KNOWN = "node", "known"  # tables: what a node remembers of itself, and of others
 SLEPT_NS = 5 * SECOND  # wall time that passed beside monotonic time: the machine slept, or its clock was set
 KNOWN_MAX = 256  # peers remembered for the next start
@@ -173,7 +174,7 @@ class Node:
         accept = runtime.dialer.accept
         if self._listen_at is not None:
             return await env.transport.listen(self._listen_at, accept)
-        host = LOOPBACK if self.is_loopback_only else EVERYWHERE
+        host = LOOPBACK if self.is_loopback_only else ALL_INTERFACES
         port = self._config.port
         for each in range(port, min(port + PORTS_TRIED, 65536)):
             try:
