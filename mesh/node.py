@@ -157,13 +157,13 @@ class Node:
         for task in self._tasks:
             task.cancel()
         self._tasks.clear()
+        if runtime is not None:
+            self._remember(runtime)
+            await runtime.close(leave=leave)
         for source in self._sources:
             with contextlib.suppress(OSError):  # its sockets may be gone with their interface
                 await source.stop()
         self._sources.clear()
-        if runtime is not None:
-            self._remember(runtime)
-            await runtime.close(leave=leave)
         if self._listener is not None:
             await self._listener.close()
             self._listener = None

@@ -8,7 +8,6 @@ import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from mesh.cli.control import Client, ControlError, NoNode
 from mesh.cli.output import EventLines, complain
 from mesh.cli.server import ControlServer
 from mesh.cli.values import escape, show
+from mesh.cli.version import own_version
 from mesh.errors import MeshError
 from mesh.protocol.facts import Fact, MemberDown, MemberSuspect, MemberUp, PeerRefused
 from transport.base import StorageFault, StorageInUse
@@ -50,14 +50,6 @@ class Wish:
     data: Path | None
     json: bool
     chaos: bool
-
-
-def own_version() -> str:
-    """The version that is installed, or ``source`` when it runs from a checkout."""
-    try:
-        return version("gossamer")
-    except PackageNotFoundError:
-        return "source"
 
 
 def read_secret(path: Path | None) -> str | None:
