@@ -26,6 +26,7 @@ from mesh.runtime import Runtime
 from mesh.state.space import Space
 from mesh.state.storage import open_storage
 from transport.admission import admission
+from transport.address import ALL_INTERFACES
 from transport.base import SECOND, Announcement, Discovery, Env, Listener, Storage, Timer
 from transport.discovery.bootstrap import Bootstrap, KnownPeers
 from transport.identity import Identity, Mesh, NodeId, verify
@@ -34,7 +35,7 @@ MessageHandlerT = TypeVar("MessageHandlerT", bound=MessageHandler)
 RequestHandlerT = TypeVar("RequestHandlerT", bound=RequestHandler)
 
 SCOUT = b"scout"  # the purpose under which discovery's datagrams are signed
-LOOPBACK, EVERYWHERE = "127.0.0.1", ""
+LOOPBACK, EVERYWHERE = "127.0.0.1", ALL_INTERFACES
 META = "node"  # the table of what a node remembers of itself
 SLEPT_NS = 5 * SECOND  # wall time that passed beside monotonic time: the machine slept, or its clock was set
 KNOWN_MAX = 256  # peers remembered for the next start
