@@ -11,13 +11,15 @@ import asyncio
 import contextlib
 import errno
 import weakref
-from collections import Counter, deque
+from collections import Counter as Tally
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
+from crdt import Bounded, Counter, Flag, Map, Multi, Register, Set
 from mesh.config import PORTS_TRIED, NodeConfig
 from mesh.errors import AmbiguousName, Closed, UnknownMember
 from mesh.messaging.direct import MessageHandler, RequestHandler
@@ -104,7 +106,7 @@ class Node:
         self._changed: asyncio.Event = asyncio.Event()
         self._message_handler: MessageHandler | None = None
         self._handlers: dict[str, RequestHandler] = {}
-        self._dropped: Counter[str] = Counter()
+        self._dropped: Tally[str] = Tally()
         self._id: NodeId | None = None
 
     # -- life ------------------------------------------------------------------------------------------------------
@@ -335,6 +337,34 @@ class Node:
     def space(self, name: str = "main") -> Space:
         """The shared state called ``name``: the same object each time; every member of the mesh keeps it."""
         return self._running("node.space()").spaces.space(name)
+
+    def counter(self, key: str) -> Counter:
+        """A counter of the space "main"; so with all that follow."""
+        return self.space().counter(key)
+
+    def bounded(self, key: str) -> Bounded:
+        """A counter that never passes below zero."""
+        return self.space().bounded(key)
+
+    def register(self, key: str) -> Register:
+        """One value; of concurrent writes the later stamp is shown."""
+        return self.space().register(key)
+
+    def multi(self, key: str) -> Multi:
+        """One value; of concurrent writes all are shown."""
+        return self.space().multi(key)
+
+    def set(self, key: str, *, remove_wins: bool = False) -> Set:
+        """A set; an add beats a concurrent remove, or the other way round."""
+        return self.space().set(key, remove_wins=remove_wins)
+
+    def flag(self, key: str, *, disable_wins: bool = False) -> Flag:
+        """On or off; an enable beats a concurrent disable, or the other way round."""
+        return self.space().flag(key, disable_wins=disable_wins)
+
+    def map(self, key: str) -> Map:
+        """Values and nested objects under keys."""
+        return self.space().map(key)
 
     # -- messages --------------------------------------------------------------------------------------------------
 

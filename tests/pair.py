@@ -384,6 +384,9 @@ class Wire:
             if log:
                 box.run(fx.Held(slot, 0, Head(*log[-1]), None, 0))
         box.run(fx.Started((box.address,)))
+        for other in self.boxes.values():
+            if other is not box:  # discovery: the peers that were known last time
+                box.perform(fx.Connect(other.id, (other.address,)), None)
 
     def freeze(self, name: str) -> None:
         box = self.boxes[name]

@@ -229,7 +229,7 @@ class Env(Protocol):
     def load_seed(self, data: str | None) -> bytes:
         """The 32-byte seed of the node key kept in directory ``data``, made at first use; ``None``: a fresh one.
 
-        Raises ``KeyFileUnsafe`` when others can read the key file, or it is damaged."""
+        Raises ``StorageFault`` when others can read the key file, or it is damaged."""
 
     def open_storage(self, data: str | None) -> Storage:
         """The records under directory ``data``, alone; ``None``: in memory. Raises ``StorageFault``."""

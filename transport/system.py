@@ -16,8 +16,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
-from transport.base import SECOND, Discovery, Storage, Timer, Transport
-from transport.errors import Misuse
+from transport.base import SECOND, Discovery, Storage, StorageFault, Timer, Transport
+from transport.errors import KeyFileUnsafe, Misuse
 from transport.identity import ED25519, KEY_BYTES, Suite
 from transport.interfaces import Interfaces, system_interfaces
 from transport.keyfile import KEY_FILE, load_or_create_seed
@@ -26,6 +26,11 @@ T = TypeVar("T")
 
 OFFLOAD_THREADS = 2  # one for the disk, one for signatures: libsodium and SQLite both let go of the GIL
 OFFLOADS_MAX = 4096  # waiting or running; who offloads keeps few under way, so more is a bug of ours
+
+
+def host_name() -> str:
+    """This machine's name without its domain; "node" if it has none. For names people read, never for identity."""
+    return socket.gethostname().partition(".")[0] or "node"
 
 
 class SystemEnv:
@@ -82,16 +87,21 @@ class SystemEnv:
         """Bytes nobody can guess. Needs no loop, hence no instance."""
         return os.urandom(count)
 
-    def load_seed(self, data: str | None) -> bytes:
-        """The seed of the key file in ``data``. Raises ``KeyFileUnsafe``, ``OSError``."""
-        return self.entropy(KEY_BYTES) if data is None else load_or_create_seed(Path(data) / KEY_FILE, self.entropy)
-
     def discoveries(self) -> Sequence[Discovery]:
         """A fresh multicast scout and mDNS source. The caller starts and stops them."""
         from transport.discovery.mdns import MulticastDns
         from transport.discovery.scout import Scout
 
         return [Scout(self, interfaces=self.interfaces), MulticastDns(self, interfaces=self.interfaces)]
+
+    def load_seed(self, data: str | None) -> bytes:
+        """See ``transport.base.Env``: the key file of ``data``, or 32 bytes that live as long as this process."""
+        if data is None:
+            return os.urandom(KEY_BYTES)
+        try:
+            return load_or_create_seed(Path(data) / KEY_FILE, self.entropy, self.suite)
+        except (KeyFileUnsafe, OSError) as failed:
+            raise StorageFault(str(failed)) from failed
 
     def open_storage(self, data: str | None) -> Storage:
         """See ``transport.base.Env``."""
@@ -177,8 +187,3 @@ class _Timer:
             self._arm()  # uvloop counts whole milliseconds, and floats round
         else:
             self._callback()
-
-
-def host_name() -> str:
-    """What people call this machine, without its domain."""
-    return socket.gethostname().partition(".")[0] or "node"

@@ -374,9 +374,10 @@ class Swim:
         quiet_ns = self._config.quiet_ms * MILLISECOND
         if now - watch.due > self._config.late_ms * MILLISECOND:
             return self._probe(watch, now)  # we slept, not they: ask again before doubting
-        if now - watch.heard < quiet_ns:
-            watch.stage = Stage.QUIET
-            return [self._arm(watch, watch.heard + quiet_ns - now, now)]
+        if watch.heard >= watch.probed_at:
+            watch.stage = Stage.QUIET  # answered, or there was no need to ask
+            if now - watch.heard < quiet_ns:
+                return [self._arm(watch, watch.heard + quiet_ns - now, now)]
         match watch.stage:
             case Stage.QUIET | Stage.SUSPECTED:
                 suspected = watch.stage is Stage.SUSPECTED

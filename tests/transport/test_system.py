@@ -6,11 +6,12 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from transport.base import MILLISECOND, Env
+from transport.base import MILLISECOND, Env, StorageFault
 from transport.errors import Misuse
 from transport.system import OFFLOADS_MAX, SystemEnv
 
@@ -33,6 +34,20 @@ async def test_it_is_an_env(env: SystemEnv) -> None:
     assert len(seam.entropy(16)) == 16
     assert seam.entropy(16) != seam.entropy(16)
     assert [source.name for source in seam.discoveries()] == ["scout", "mdns"]
+
+
+async def test_the_seed_is_kept_in_the_data_directory_and_refused_when_others_can_read_it(
+    env: SystemEnv, tmp_path: Path
+) -> None:
+    data = tmp_path / "node"
+    seed = env.load_seed(str(data))
+    assert len(seed) == 32
+    assert env.load_seed(str(data)) == seed
+    assert env.load_seed(None) != env.load_seed(None)
+    [key] = data.glob("*.key")
+    key.chmod(0o644)
+    with pytest.raises(StorageFault, match=str(key)):
+        env.load_seed(str(data))
 
 
 async def test_a_timer_rings_once_in_order_and_never_early(env: SystemEnv) -> None:
