@@ -27,8 +27,8 @@ from mesh.protocol.facts import Dropped, Fact
 from mesh.runtime import Runtime
 from mesh.state.space import Space
 from mesh.state.storage import open_storage
-from transport.admission import admission
 from transport.address import ALL_INTERFACES
+from transport.admission import admission
 from transport.base import SECOND, Announcement, Discovery, Env, Listener, Storage, Timer
 from transport.discovery.bootstrap import Bootstrap, KnownPeers
 from transport.identity import Identity, Mesh, NodeId, verify
