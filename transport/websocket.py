@@ -253,12 +253,12 @@ class WebSocketTransport:
         self._closed = False
 
     async def listen(self, address: str, on_conduit: Callable[[Conduit], None]) -> WebSocketListener:
-        """Accept at ``HOST:PORT``; host ``*`` is every interface, IPv4 and (where there is) IPv6 on one port.
+        """Accept at ``HOST:PORT``; host ``*``, or none, is every interface, IPv4 and (where there is) IPv6 on one port.
 
         Port 0: any. ``0.0.0.0`` is IPv4 only, ``[::]`` IPv6 only, a name all it resolves to. Raises ``OSError`` when
         the port is taken or the address not this host's, ``ValueError`` when it is no address.
         """
-        host, port = split_address(address)
+        host, port = split_address(f"*{address}" if address.startswith(":") else address)
         listeners = await open_listeners(["0.0.0.0", "::"] if host == ALL_INTERFACES else [host], port)
         if self._context is None:
             self._context = server_context()
