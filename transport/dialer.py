@@ -147,7 +147,10 @@ class Dialer:
             self._hint(hint.node, hint.node, hint.addresses, hint.source)
 
     def connect(self, member: NodeId, addresses: tuple[str, ...]) -> None:
-        """Hold a link to ``member`` from now on: dialled at once, and again whenever it is lost, until ``forget``."""
+        """Hold a link to ``member`` from now on: dialled at once, and again whenever it is lost, until ``forget``.
+
+        Asked again while there is none, it dials at once too, whatever the back-off; ``addresses`` are added to those
+        known, and tried first."""
         if self._is_closed or member == self._identity.id:
             return
         candidate = self._candidate(member, member, addresses, is_wanted=True)
@@ -163,7 +166,7 @@ class Dialer:
             self._rounds.stop(member)
 
     def redial(self, member: NodeId) -> None:
-        """Try ``member`` now, whatever its back-off, and bars, say. Nothing for one that is linked or unknown."""
+        """Try ``member`` now, whatever its back-off and bars say. Nothing for one that is linked or unknown."""
         candidate = self._table.get(member)
         if candidate is not None and not self._is_closed and member not in self._links:
             candidate.failures = 0

@@ -197,6 +197,22 @@ def test_a_dead_process_is_told_at_once_though_another_address_of_it_leads_nowhe
     assert len(a.unreached) <= 2  # once for the round, not again at its end
 
 
+def test_fresh_news_is_tried_before_addresses_that_failed() -> None:
+    net = Net()
+    a, b = Node(net, "a"), Node(net, "b")
+    holes = tuple(f"hole{n}:1" for n in range(20))
+    for hole in holes:
+        net.network.cut("ha", hole[:-2])
+    b.kill()
+    a.wish(b, *holes[:10])
+    a.wish(b, *holes[10:])
+    net.env.run_for(30)
+    b.boot()
+    a.wish(b)
+    assert net.env.run_until(net.linked, within=6) < 4.5  # at most until the round under way has a dial to spare
+    assert len(a.dialer.explain()[0]["addresses"]) == 16
+
+
 def test_a_stale_door_of_a_living_host_is_no_refusal() -> None:
     net = Net()
     a, b = Node(net, "a"), Node(net, "b")
