@@ -53,7 +53,7 @@ class Snapshot:
     def seal(self, identity: Identity, mesh: Mesh) -> bytes:
         """The snapshot as this node vouches for it."""
         ordered = [self.stubs[origin].stub() for origin in sorted(self.stubs)]
-        raw = _encode(_Parts(VERSION, self.stream, identity.id, ordered, self.state))
+        raw = _encode(_Parts(VERSION, self.stream, bytes(identity.id), ordered, self.state))
         return raw + identity.sign(PURPOSE, mesh.id, hashlib.sha256(raw).digest())
 
     @classmethod
