@@ -277,6 +277,11 @@ def check_path(path: Path) -> None:
             raise InvalidBytes(f"a path with {wrong}") from None
 
 
+def as_keys(path: Path) -> tuple[str, ...]:
+    """A path as its keys."""
+    return (path,) if type(path) is str else path  # type: ignore[return-value]
+
+
 def resolve(flat: Sequence[int], refs: Sequence[int]) -> Seen:
     """Dots given by reference as dots of this document."""
     if not flat:

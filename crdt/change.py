@@ -119,7 +119,7 @@ class Change:
             raws = _body_decode(body)
         except (msgspec.MsgspecError, RecursionError, ValueError) as wrong:
             raise InvalidBytes(f"bytes that are no items: {wrong}") from None
-        changes = []
+        changes: list[Change] = []
         seq = first
         for raw in raws:
             change = _read(raw, actor, seq, hlc, absolute=not changes)
@@ -214,12 +214,12 @@ class _Shape(msgspec.Struct, array_like=True):
 @functools.cache
 def _item_decoder(known: int) -> msgspec.msgpack.Decoder[Any]:
     """Decoder of items for the operations there are by now."""
-    operations = functools.reduce(operator.or_, (OPERATIONS[tag] for tag in sorted(OPERATIONS)))  # type: ignore[arg-type]
+    operations: Any = functools.reduce(operator.or_, (OPERATIONS[tag] for tag in sorted(OPERATIONS)))
     step = Annotated[int, Meta(ge=0, le=HLC_MAX)]
     name = Annotated[str, Meta(max_length=ACTOR_BYTES_MAX)]
     item = msgspec.defstruct(
         "Item",
-        [("deps", int | list[int]), ("step", step), ("ops", list[operations]), ("names", list[name], [])],  # type: ignore[valid-type]
+        [("deps", int | list[int]), ("step", step), ("ops", list[operations]), ("names", list[name], [])],
         array_like=True,
         gc=False,
     )

@@ -93,7 +93,7 @@ class CounterStore(Store):
             self._rebase(own, (self.lasts[own], self.totals[own]))
         for index, row in rows.items():
             if index in self.lasts:
-                self._rebase(index, row)  # type: ignore[arg-type]
+                self._rebase(index, row)
         self.recount()
 
     def join(self, other: CounterStore, mine: Clock, theirs: Clock) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from crdt import snapshot as snapshots
 from crdt.actors import ActorTable, check_actor
 from crdt.buffer import CausalBuffer
-from crdt.causal import Op, Path, Store
+from crdt.causal import Op, Path, Store, as_keys
 from crdt.change import CHANGE_BYTES_MAX, Change
 from crdt.clock import INDEX_BITS, INDEX_MASK, ONE, SEQ_MAX, Dot, VectorClock
 from crdt.errors import ActorReused, ChangeTooLarge, CrdtError, HistoryCut, InvalidValue, TransactionOpen, TypeClash
@@ -125,7 +125,8 @@ class Document(Objects):
         """For handles: others' dots as reference, seq, …, for the operation about to be written."""
         if self._transaction is None and self._names:
             self._names, self._refs = [], []
-        own, flat = self.index, []
+        own = self.index
+        flat: list[int] = []
         for dot in dots:
             index = dot & INDEX_MASK
             if index != own:
@@ -315,7 +316,7 @@ class Document(Objects):
         root, counts = theirs.thaw(self.actors)
         mine = self._clock
         mine += [0] * (len(self.actors) - len(mine))
-        before = {key: self._shown(key) for key in (*self._root.keys(), *root.keys())} if events else {}
+        before = {key: self._shown(key) for key in (*self._root.live_keys(), *root.live_keys())} if events else {}
         self._root.join(root, mine, counts)
         advanced = []
         for index, count in enumerate(counts):
@@ -365,7 +366,7 @@ class Document(Objects):
             slot = parent.children.get(key)
             op.perform(slot if slot.__class__ is store else parent.open(key, store), dot, refs, stamp)
         if op.removes and self._transaction is None:
-            root.prune((path,) if type(path) is str else path)
+            root.prune(as_keys(path))
 
     def _commit(self, ops: tuple[Op, ...] | list[Op], seq: int, stamp: int) -> None:
         names = self._names
@@ -473,11 +474,11 @@ class Transaction:
     def _prune(self) -> None:
         """While it was open nothing was forgotten, so that it could be taken back."""
         for op in self._ops:
-            self._doc._root.prune((op.path,) if type(op.path) is str else op.path)
+            self._doc._root.prune(as_keys(op.path))
 
     def _remember(self, op: Op) -> None:
         """Note how to take ``op`` back; later ones are taken back before it."""
-        path = (op.path,) if type(op.path) is str else op.path
+        path = as_keys(op.path)
         parent = self._doc._root
         for key in path[:-1]:
             parent = parent.open(key, MapStore)

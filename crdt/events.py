@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crdt.actors import ActorTable
-from crdt.causal import Path, Store
+from crdt.causal import Path, Store, as_keys
 from crdt.map import MapStore
 from crdt.value import Value
 
@@ -60,8 +60,8 @@ def events_at(
 ) -> list[Event]:  # fmt: skip
     """Events for several paths, each place once."""
     events: dict[tuple[str, ...], Event] = {}
-    for path in dict.fromkeys((path,) if type(path) is str else path for path in paths):
-        event = event_at(root, path, names, origin, local)  # type: ignore[arg-type]
+    for path in dict.fromkeys(map(as_keys, paths)):
+        event = event_at(root, path, names, origin, local)
         events.setdefault((event.key, *event.path), event)
     return list(events.values())
 
@@ -69,7 +69,7 @@ def events_at(
 def conflicts_under(root: MapStore, names: ActorTable, above: tuple[str, ...] = ()) -> list[Conflict]:
     """All conflicts, by path in canonical order."""
     found: list[Conflict] = []
-    for key in root.keys():
+    for key in root.live_keys():
         live, path = root.live(key), (*above, key)
         others: list[Any] = live[0].others(names)
         for each in live[1:]:

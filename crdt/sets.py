@@ -216,7 +216,7 @@ class Set(Handle):
     """Handle of an add-wins set."""
 
     __slots__ = ()
-    _store: Any = SetStore
+    _store: ClassVar[Any] = SetStore
     _put = Put
 
     def add(self, element: Value) -> None:
@@ -307,13 +307,14 @@ def _join(cells: Cells, others: Cells, mine: Clock, theirs: Clock) -> None:
 
 def _freeze(cells: Cells, names: Names) -> list[Any]:
     """Three columns, or for a cell of several dots a list in the second one."""
-    ranks, elements, dots = names.ranks, sorted(cells), []
+    ranks, elements = names.ranks, sorted(cells)
+    dots: list[Any] = []
     for raw in elements:
         cell = cells[raw]
         if type(cell) is int:
             dots += (ranks[cell & INDEX_MASK], cell >> 20)
         else:
-            dots.append(names.flat(dots_of(cell)))  # type: ignore[arg-type]
+            dots.append(names.flat(dots_of(cell)))
     return [elements, dots]
 
 
