@@ -51,7 +51,8 @@ class CausalBuffer:
                 }
                 if lacking:
                     rest.append(change)
-                    missing.update(lacking)
+                    for actor, needed in lacking.items():
+                        missing[actor] = min(needed, missing.get(actor, needed))
                 else:
                     counts[change.actor] = change.last
             if len(rest) == len(left):
@@ -59,8 +60,7 @@ class CausalBuffer:
             left = rest
         distinct = {(change.actor, change.seq): change for change in left}
         if len(distinct) > CHANGES_MAX or sum(map(_size, distinct.values())) > BYTES_MAX:
-            unheld = {actor: seq for actor, seq in missing.items() if (actor, seq) not in distinct}
-            raise CausalBufferFull(len(self._held), len(batch), unheld or missing)
+            raise CausalBufferFull(len(self._held), len(batch), missing)
 
     def wait(self, change: Change, index: int, needed: int) -> None:
         """Keep ``change`` until actor number ``index`` has ``needed`` operations."""

@@ -61,7 +61,7 @@ class UnknownOperation(CrdtError):
 
 
 class CausalBufferFull(CrdtError):
-    """Too many changes lack what they depend on. Nothing of the batch was kept: fetch ``missing``, then repeat."""
+    """Too many changes lack what they depend on. Nothing of the batch was kept: fetch ``missing`` (actor, count), then repeat."""
 
     def __init__(self, held: int, offered: int, missing: Mapping[str, int]) -> None:
         super().__init__(f"{held} changes wait already and {offered} more would; missing: {dict(missing)}")

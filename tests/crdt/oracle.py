@@ -1,4 +1,4 @@
-"""The dumb twin: values by definition, from the graph of operations alone. Slow, short, and shares no code with crdt."""
+"""The dumb twin: values by definition, from the graph of operations alone. Slow, and shares no code with crdt."""
 
 from __future__ import annotations
 

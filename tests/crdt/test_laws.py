@@ -61,7 +61,7 @@ def test_exchanging_changes_equals_joining_snapshots(history: History) -> None:
 @some
 @given(histories())
 def test_a_change_is_a_delta(history: History) -> None:
-    """m(X) = X joined with the delta of m: applying a change to any state that is ready for it equals joining states."""
+    """m(X) = X joined with the delta of m: applying a change equals joining the state it leads to."""
     before, after = Document("observer"), Document("observer")
     for change in wire(history.changes):
         if after.is_ready(change):
