@@ -199,8 +199,17 @@ class Document(Objects):
         batch = changes if isinstance(changes, list) else list(changes)
         self._buffer.require_room(batch, self._count)
         out: list[Event] | None = [] if events else None
+        author, index, clock = "", -1, self._clock
         for change in batch:
-            self._take(change, out)
+            if change.actor is not author:
+                author = change.actor
+                index = self._intern(author)
+            if change.seq == clock[index] + 1 and (not change.needs or self._missing(change) is None):
+                self._admit(change, index, out)
+                if self._buffer.held:
+                    self._drain([index], out)
+            else:
+                self._set_aside(change, index)
         return out or []
 
     def events_of(self, change: Change) -> list[Event]:
@@ -209,23 +218,17 @@ class Document(Objects):
             self._root, (op.path for op in change.ops), self.actors, change.actor, change.actor == self.actor
         )  # fmt: skip
 
-    def _take(self, change: Change, out: list[Event] | None) -> None:
-        """Apply one change and those that waited for it, or let it wait."""
-        index = self._intern(change.actor)
+    def _set_aside(self, change: Change, index: int) -> None:
+        """A change that is not ready waits; a repeat does nothing."""
         have = self._clock[index]
-        if change.seq != have + 1:
-            if change.seq > have:
-                self._buffer.wait(change, index, change.seq - 1)
-            else:
-                self._recognise(change, have)
-            return
-        missing = self._missing(change) if change.needs else None
-        if missing is not None:
+        if change.seq <= have:
+            self._recognise(change, have)
+        elif change.seq > have + 1:
+            self._buffer.wait(change, index, change.seq - 1)
+        else:
+            missing = self._missing(change)
+            assert missing is not None
             self._buffer.wait(change, *missing)
-            return
-        self._admit(change, index, out)
-        if self._buffer:
-            self._drain([index], out)
 
     def _drain(self, advanced: list[int], out: list[Event] | None) -> None:
         """Apply what waited for these actors, and what waited for that."""
@@ -233,16 +236,11 @@ class Document(Objects):
             index = advanced.pop()
             for change in self._buffer.ready(index, self._clock[index]):
                 author = self._intern(change.actor)
-                have = self._clock[author]
-                if change.seq <= have:
-                    self._recognise(change, have)
-                    continue
-                missing = (author, change.seq - 1) if change.seq > have + 1 else self._missing(change)
-                if missing is not None:
-                    self._buffer.wait(change, *missing)
-                else:
+                if change.seq == self._clock[author] + 1 and self._missing(change) is None:
                     self._admit(change, author, out)
                     advanced.append(author)
+                else:
+                    self._set_aside(change, author)
 
     def _admit(self, change: Change, index: int, out: list[Event] | None) -> None:
         """Perform a change that is ready."""

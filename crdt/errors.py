@@ -61,7 +61,10 @@ class UnknownOperation(CrdtError):
 
 
 class CausalBufferFull(CrdtError):
-    """Too many changes lack what they depend on. Nothing of the batch was kept: fetch ``missing`` (actor, count), then repeat."""
+    """Too many changes lack what they depend on. Nothing of the batch was kept: fetch ``missing``, then repeat.
+
+    ``missing``: by actor, the first count that is waited for.
+    """
 
     def __init__(self, held: int, offered: int, missing: Mapping[str, int]) -> None:
         super().__init__(f"{held} changes wait already and {offered} more would; missing: {dict(missing)}")

@@ -19,6 +19,7 @@ from crdt.causal import (
     Store,
     Thaw,
     as_cell,
+    check_path,
     dots_of,
     join_cells,
     register,
@@ -59,7 +60,7 @@ class Put(Op, tag=6):
             cells[raw] = left
 
     def check(self, needs: Needs) -> None:
-        super().check(needs)
+        check_path(self.path)
         check_packed(self.element)
         if self.seen:
             needs.seen(self.seen)

@@ -189,10 +189,10 @@ def test_a_full_buffer_refuses_the_batch_and_says_what_is_missing(monkeypatch: p
     with pytest.raises(CausalBufferFull) as full:
         b.apply(changes[3:])
     assert full.value.missing == {"a": 1}
-    assert (b.value, len(b._buffer)) == ({}, 2)
+    assert (b.value, len(b._buffer.held)) == ({}, 2)
     b.apply(list(reversed(changes)))  # more than there is room for, but nothing of it has to wait in the end
     require_same([a, b])
-    assert (len(b._buffer), b._buffer._bytes) == (0, 0)
+    assert (len(b._buffer.held), b._buffer._bytes) == (0, 0)
 
 
 def test_history_is_cut_where_it_was_folded() -> None:
