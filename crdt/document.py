@@ -361,9 +361,13 @@ class Document(Objects):
         if store is None:
             op.perform(parent, dot, refs, stamp)
         else:
-            slot = parent.children.get(key)
-            op.perform(slot if slot.__class__ is store else parent.open(key, store), dot, refs, stamp)
-        if op.removes and self._transaction is None:
+            slot: Any = parent.children.get(key)
+            if slot.__class__ is not store:
+                slot = parent.open(key, store)
+            op.perform(slot, dot, refs, stamp)
+            if not op.removes or not slot.is_bottom():
+                return
+        if self._transaction is None:
             root.prune(as_keys(path))
 
     def _commit(self, ops: tuple[Op, ...] | list[Op], seq: int, stamp: int) -> None:
