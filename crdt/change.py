@@ -28,8 +28,8 @@ ITEMS_MAX = 4096
 VERSION = 1
 
 _NONE: Mapping[str, int] = {}
-_NO_NAMES: list[str] = []
-_NAMELESS = Needs("", _NO_NAMES)  # names nobody, so it notes nothing and can be shared
+NO_NAMES: list[str] = []
+_NAMELESS = Needs("", NO_NAMES)  # names nobody, so it notes nothing and can be shared
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -44,7 +44,7 @@ class Change:
 
     def __init__(
         self, actor: str, seq: int, hlc: int, step: int, ops: Sequence[Op],
-        names: list[str] = _NO_NAMES, deps: Mapping[str, int] = _NONE, raw: Any = None,
+        names: list[str] = NO_NAMES, deps: Mapping[str, int] = _NONE, raw: Any = None,
     ) -> None:  # fmt: skip
         self.actor = actor
         self.seq = seq
@@ -73,13 +73,11 @@ class Change:
         raw = self._raw
         if raw is None:
             if self.deps or self.names:
-                names = list(self.names)
+                names = {name: ref for ref, name in enumerate(self.names)}
                 deps: list[int] = []
                 for actor, count in self.deps.items():
-                    if actor not in names:
-                        names.append(actor)
-                    deps += (names.index(actor), count)
-                raw = _encode((deps or 0, self._step, self.ops, names))
+                    deps += (names.setdefault(actor, len(names)), count)
+                raw = _encode((deps or 0, self._step, self.ops, list(names)))
             else:
                 raw = _encode((0, self._step, self.ops))
             self._raw = raw

@@ -56,13 +56,17 @@ def event_at(root: MapStore, path: tuple[str, ...], names: ActorTable, origin: s
 
 
 def events_at(
-    root: MapStore, paths: Iterable[Path], names: ActorTable, origin: str, local: bool
+    root: MapStore, touched: Iterable[tuple[Path, str]], names: ActorTable, own: str
 ) -> list[Event]:  # fmt: skip
-    """Events for several paths, each place once."""
-    events: dict[tuple[str, ...], Event] = {}
-    for path in dict.fromkeys(map(as_keys, paths)):
-        event = event_at(root, path, names, origin, local)
-        events.setdefault((event.key, *event.path), event)
+    """Events for paths that were touched, by whom: each place and origin once, with the values as they are now."""
+    places: dict[tuple[str, ...], Event] = {}
+    events: dict[tuple[str, tuple[str, ...], str], Event] = {}
+    for path, origin in dict.fromkeys(touched):
+        keys = as_keys(path)
+        event = places.get(keys)
+        if event is None or event.origin != origin:
+            event = places[keys] = event_at(root, keys, names, origin, origin == own)
+        events.setdefault((event.key, event.path, origin), event)
     return list(events.values())
 
 
