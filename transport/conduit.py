@@ -13,6 +13,7 @@ from aiohttp import web
 from transport.base import MESSAGE_BYTES_MAX
 
 CLOSE_S = 1.0  # guess: how long an orderly end may take before the socket is cut
+OPENING_MESSAGES = 2  # what a dialer says in the handshake; after the second it is proven, or the owner closed
 _WORDS_S = 0.1  # after a failed write, for the reader to come upon the reason
 _REASON_BYTES_MAX = 120  # RFC 6455 5.5: a control frame carries 125 bytes, two of them the code
 
@@ -31,10 +32,14 @@ class WebSocketConduit:
     on_drained: Callable[[], None]
     on_close: Callable[[str], None]
 
-    def __init__(self, socket: _Socket, transport: asyncio.Transport, *, remote: str, binding: bytes) -> None:
+    def __init__(
+        self, socket: _Socket, transport: asyncio.Transport, *, remote: str, binding: bytes,
+        on_opened: Callable[[], None] | None = None,
+    ) -> None:  # fmt: skip
         self.remote, self.binding = remote, binding
         self.on_message, self.on_drained, self.on_close = _ignore, _ignore, _ignore
         self._socket = socket
+        self._on_opened = on_opened  # once ``OPENING_MESSAGES`` were read
         self._transport = transport
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
@@ -44,6 +49,11 @@ class WebSocketConduit:
         self._writer: asyncio.Task[None] | None = None
         self._cut: asyncio.TimerHandle | None = None  # after ``close``: when patience ends
         transport.set_write_buffer_limits(high=1, low=0)  # "paused" from the first byte TLS could not hand on
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether its owner ended it."""
+        return self._reason is not None
 
     @property
     def backlog(self) -> int:
@@ -100,12 +110,16 @@ class WebSocketConduit:
             self.on_message, self.on_drained, self.on_close = _ignore, _ignore, _ignore
 
     async def _read(self) -> str:
+        read = 0
         while True:
             message = await self._socket.receive()
             match message.type:
                 case aiohttp.WSMsgType.BINARY:
                     if self._reason is None:
                         self.on_message(message.data)
+                    read += 1
+                    if read == OPENING_MESSAGES and self._on_opened is not None and self._reason is None:
+                        self._on_opened()
                 case aiohttp.WSMsgType.CLOSE:
                     return f"closed by the other end: {printable(message.extra or '')}"
                 case aiohttp.WSMsgType.ERROR:
