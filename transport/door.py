@@ -20,10 +20,10 @@ from collections.abc import Callable, Sequence
 
 UPGRADE_S = 5.0  # guess: TLS and HTTP upgrade take 2 round trips; 5 s is the slowest usable link
 SILENT_MAX = 256  # sockets that have not said a word: a descriptor and a task each
-SHAKING_MAX = 32  # in TLS or HTTP: 20 MB at worst; 32 each 5 ms is more than a core can do
-GRACE_S = 0.25  # guess: 50 times what an honest upgrade takes on a LAN
+SHAKING_MAX = 48  # in TLS or HTTP: 30 MB at worst; 48 each 5 ms is more than a core can do
+GRACE_S = 0.1  # guess: 20 times what an honest upgrade takes on a LAN
 BACKLOG = 256  # accepted by the kernel and not yet by us
-UNSENT_BYTES = 128 << 10  # kernel send queue: deep enough for a LAN, shallow enough that control overtakes soon
+UNSENT_BYTES = 256 << 10  # kernel send queue: deep enough for a LAN, shallow enough that control overtakes soon
 WINDOW_BYTES = 4 << 20  # the receive window of who is proven: 1 Gbit/s over 30 ms
 _PAUSE_S = 0.1  # after the system refused a socket (no descriptors left)
 _ROOM_S = 0.01  # how often who waits for room looks again

@@ -28,7 +28,7 @@ from transport.interfaces import Interfaces, reachable_hosts, system_interfaces
 
 PATH = "/gossamer/1"
 
-CONDUITS_MAX = 160  # accepted ones: links (16), strangers in the handshake (64), and those that are just ending
+CONDUITS_MAX = 96  # accepted ones: links (16), strangers in the handshake (64), and those that are just ending
 OPENING_BYTES = 64 << 10  # taken from a stranger before the handshake is over; what it sends beyond waits in its kernel
 
 
