@@ -12,8 +12,8 @@ from mesh import Node
 from mesh.protocol.facts import MemberDown, MemberUp
 
 
-async def main(secret_file: str) -> None:
-    async with Node(secret=Path(secret_file).read_text()) as node:
+async def main(secret: str) -> None:
+    async with Node(secret=secret) as node:
         print(f"{node.name} at {', '.join(node.addresses)}; others join by the secret alone")
         node.set("seen").add(node.name)
         async for fact in node.events():
@@ -25,4 +25,4 @@ async def main(secret_file: str) -> None:
 
 if len(sys.argv) != 2:
     sys.exit("usage: python examples/lan.py SECRET_FILE")
-asyncio.run(main(sys.argv[1]))
+asyncio.run(main(Path(sys.argv[1]).read_text()))

@@ -63,6 +63,7 @@ class Process:
         self.held: list[Any] | None = None  # while paused: what is due and does not happen
         self.missed = 0  # how much was held in all
         self.source: Source = machine.seed.source(self.name)
+        self.ambient = self.stream("ambient")  # what ``random`` and its kin draw from in this process
         self.context = contextvars.copy_context()
         self.context.run(OWNER.set, self)
         self.conduits: dict[SimConduit, None] = {}

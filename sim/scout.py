@@ -82,7 +82,7 @@ class SimScout:
         if said is None or said.loopback_only:
             return None  # nobody but this machine could reach it
         self._number += 1
-        call = msgspec.msgpack.encode(Call(said.mesh_tag, said.node, said.port, wants_answer, self._number))
+        call = msgspec.msgpack.encode(Call(said.mesh_tag, bytes(said.node), said.port, wants_answer, self._number))
         return said.sign(call) + call
 
     def _ask(self) -> None:

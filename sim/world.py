@@ -14,6 +14,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
+from sim.ambient import REPLACEMENTS, Ambient
 from sim.env import SimEnv, settle_disk
 from sim.faults import Bandwidth, Clog, Cut, Fault, Latency, Loss, OneWay, Rule
 from sim.loop import SimError, SimLoop
@@ -273,7 +274,9 @@ class World:
         self.faults: list[Fault] = []
         self._counts: dict[str, int] = {}
         self._factory: Factory = program or _mesh_node
+        self._ambient = Ambient(self.loop, self.seed)
         self._closed = False
+        REPLACEMENTS.acquire()
 
     # -- time ------------------------------------------------------------------------------------------------------
 
@@ -336,7 +339,11 @@ class World:
 
     def _drive(self, until: int, done: Callable[[], bool] | None) -> bool:
         with self.loop.entered():
-            reached = self.loop.drive(until, done)
+            REPLACEMENTS.running = self._ambient
+            try:
+                reached = self.loop.drive(until, done)
+            finally:
+                REPLACEMENTS.running = None
         self._raise_failures()
         return reached
 
@@ -483,6 +490,7 @@ class World:
             "frames": dict(self.network.frames),
             "datagrams": dict(self.network.datagrams),
             "faults": {fault.key: fault.fired for fault in self.faults},
+            "disks": {each.name: each.machine.disk.commits for each in self.nodes},
             "machines": dict(sorted(self._counts.items())),
         }
 
@@ -524,6 +532,7 @@ class World:
                 with suppress(ValueError):
                     node.process.end()
         self.loop.close()
+        REPLACEMENTS.release()
 
 
 def _names(who: Any) -> list[str]:

@@ -82,8 +82,9 @@ class SystemEnv:
             made = self._streams[stream] = Random(digest)
         return made
 
-    def entropy(self, count: int) -> bytes:
-        """Bytes nobody can guess."""
+    @staticmethod
+    def entropy(count: int) -> bytes:
+        """Bytes nobody can guess. Needs no loop, hence no instance."""
         return os.urandom(count)
 
     def discoveries(self) -> Sequence[Discovery]:

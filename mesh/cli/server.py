@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mesh.cli.places import SOCKET, SOCKET_PATH_BYTES_MAX
 from mesh.protocol.facts import ClockAhead, Fact, PeerMisbehaved, PeerRefused
 from transport.identity import NodeId
 
+KEYS_MAX = 1000  # offered to a shell that completes
 NOTICED_MAX = 64  # of what doctor is told of the past; the oldest goes
 CLIENTS_MAX = 512  # connections at once: a shell loop with & fits; beyond it the newest is told to come again
 
@@ -138,22 +140,29 @@ class ControlServer:
         await writer.drain()
 
     async def _stream(
-        self, items: AsyncIterator[Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, items: AsyncGenerator[Any, None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Send items as they come, until they end or the client closes; it may not ask again meanwhile."""
+        first = asyncio.ensure_future(anext(items))
+        await asyncio.sleep(0)  # by now it listens: whatever happens after "started" is seen
         await self._tell(writer, {"started": True})
         closed = asyncio.ensure_future(reader.read(1))
-        sending = asyncio.ensure_future(self._send_all(items, writer))
+        sending = asyncio.ensure_future(self._send_all(first, items, writer))
         try:
             await asyncio.wait((closed, sending), return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 sending.result()
         finally:
-            closed.cancel()
-            sending.cancel()
-            await asyncio.gather(closed, sending, return_exceptions=True)
+            for task in (closed, sending, first):
+                task.cancel()
+            await asyncio.gather(closed, sending, first, return_exceptions=True)
+            await items.aclose()
 
-    async def _send_all(self, items: AsyncIterator[Any], writer: asyncio.StreamWriter) -> None:
+    async def _send_all(
+        self, first: asyncio.Future[Any], items: AsyncIterator[Any], writer: asyncio.StreamWriter
+    ) -> None:
+        with contextlib.suppress(StopAsyncIteration):
+            await self._tell(writer, {"item": await first})
         async for item in items:
             await self._tell(writer, {"item": item})
         await self._tell(writer, {"end": True})
@@ -175,6 +184,9 @@ class ControlServer:
                 if request.key not in values:
                     raise NotSo(f"nothing is there under {request.key!r} in the space {request.space!r}")
                 return values[request.key]
+            case ask.Keys():
+                values = self._node.space(request.space).value
+                return sorted(key for key in values if key.startswith(request.prefix))[:KEYS_MAX]
             case ask.Write():
                 return await self._write(request)
             case ask.Dump():
@@ -227,7 +239,7 @@ class ControlServer:
             await space.confirm(request.confirm, timeout=request.timeout)
         return answer
 
-    async def _watch(self, request: ask.Watch) -> AsyncIterator[Any]:
+    async def _watch(self, request: ask.Watch) -> AsyncGenerator[Any, None]:
         async for event in self._node.space(request.space).watch(request.key):
             yield {
                 "space": request.space, "key": event.key, "path": list(event.path), "type": event.type,

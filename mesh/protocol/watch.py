@@ -24,7 +24,8 @@ class Watch:
     """One linked peer: when it was heard, how long its answers take (RFC 6298), who else waits to know."""
 
     __slots__ = (
-        "_deviation", "_sent", "askers", "due", "heard", "nudged", "number", "peer", "rtt_ns", "stage", "verdicts",
+        "_deviation", "_sent", "askers", "due", "heard", "nudged", "number", "peer", "probed_at", "rtt_ns", "stage",
+        "verdicts",
     )  # fmt: skip
 
     def __init__(self, peer: NodeId, rtt_ns: int, now: int) -> None:
@@ -33,6 +34,7 @@ class Watch:
         self.nudged = now - (1 << 62)  # when it was last told that others doubt it
         self.stage = Stage.QUIET
         self.number = 0
+        self.probed_at = now  # of our last own question
         self.rtt_ns = rtt_ns
         self._deviation = rtt_ns // 2
         self._sent: dict[int, int] = {}
@@ -46,7 +48,7 @@ class Watch:
 
     def probed(self, number: int, now: int) -> None:
         """Our own question left."""
-        self.stage, self.number, self.verdicts = Stage.PROBED, number, {}
+        self.stage, self.number, self.probed_at, self.verdicts = Stage.PROBED, number, now, {}
         self.probed_for(number, now)
 
     def probed_for(self, number: int, now: int) -> None:
@@ -69,11 +71,12 @@ class Watch:
 class Inquiry:
     """A member we are not linked to: who was asked about it, and what became of the dial."""
 
-    __slots__ = ("asked", "dial", "number", "target")
+    __slots__ = ("asked", "dial", "due", "number", "target")
 
     def __init__(self, target: NodeId, number: int, asked: Iterable[NodeId], dial: str) -> None:
         self.target, self.number = target, number
         self.asked: dict[NodeId, str | None] = dict.fromkeys(asked)  # None: no answer yet
+        self.due = 0  # when it is judged at the latest
         self.dial = dial  # "" under way, "refused", "failed"
 
 

@@ -185,8 +185,12 @@ def test_waiting_for_what_cannot_come_is_a_deadlock() -> None:
 
 def test_time_that_stands_still_is_a_livelock() -> None:
     async def spins() -> None:
-        while True:
-            await asyncio.sleep(0)
+        def again() -> None:
+            loop.call_soon(again)
+
+        loop = asyncio.get_running_loop()
+        again()
+        await asyncio.sleep(1)
 
     with pytest.raises(Livelock):
         run(spins())
