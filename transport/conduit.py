@@ -26,8 +26,8 @@ class WebSocketConduit:
 
     An accepted one reads at most ``websocket.OPENING_BYTES`` before its owner took the dialer's first two messages, the
     handshake's. ``send`` appends to a queue that one writer task drains; one reader task calls ``on_message``. Bytes
-    count as backlog until the TLS layer has handed them to the socket; ``on_drained`` means the backlog is 0. Beyond it an
-    asyncio socket buffer (64 KiB) and what the kernel takes (``door.UNSENT_BYTES``) keep the wire busy meanwhile.
+    count as backlog until the TLS layer has handed them to the socket; ``on_drained`` means the backlog is 0. Beyond it
+    an asyncio socket buffer (64 KiB) and what the kernel takes (``door.UNSENT_BYTES``) keep the wire busy meanwhile.
     """
 
     on_message: Callable[[bytes], None]
