@@ -123,11 +123,9 @@ class Stack:
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         match event:
-            case _ if self._left:
-                return []  # it said goodbye: nothing it learns now is its to tell
-            case Received(peer) | Heard(peer) | PushRefused(peer) | Repeated(peer) | Gap(peer) if (
-                peer not in self.links
-            ):
+            case _ if self._left:  # it said goodbye: nothing it learns now is its to tell
+                return self.overlay.handle(event, now) if isinstance(event, LinkClosed) else []
+            case Received(peer) | PushRefused(peer) | Repeated(peer) | Gap(peer) if peer not in self.links:
                 return []  # of a link that ended meanwhile
             case Started():
                 return [*self._swim(event, now), *self.overlay.handle(event, now), *self.repair.handle(event, now)]
