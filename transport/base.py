@@ -200,8 +200,13 @@ class StorageInUse(StorageFault):
 class Env(Protocol):
     """The one door to the world."""
 
-    transport: Transport
-    suite: Suite
+    @property
+    def transport(self) -> Transport:
+        """How this node reaches others."""
+
+    @property
+    def suite(self) -> Suite:
+        """How it signs and verifies."""
 
     def now(self) -> int:
         """Wall time: ns since 1970, may jump. For stamps and people only; it decides nothing."""
@@ -221,6 +226,11 @@ class Env(Protocol):
     def discoveries(self) -> Sequence[Discovery]:
         """Fresh sources for the network this node is on. The caller starts and stops them."""
 
+    def load_seed(self, data: str | None) -> bytes:
+        """The 32-byte seed of the node key kept in directory ``data``, made at first use; ``None``: a fresh one.
+
+        Raises ``StorageFault`` when others can read the key file, or it is damaged."""
+
     def open_storage(self, data: str | None) -> Storage:
         """The records under directory ``data``, alone; ``None``: in memory. Raises ``StorageFault``."""
 
@@ -231,3 +241,6 @@ class Env(Protocol):
         """Run a coroutine beside the others; ``cancel`` ends it. What it raises is reported, never swallowed."""
 
     async def sleep(self, seconds: float) -> None: ...
+
+    async def close(self) -> None:
+        """Release what it holds: sockets, threads. Whoever made it closes it, after the node has stopped."""

@@ -28,6 +28,9 @@ PURPOSE = b"frame"
 
 _HEADER = struct.Struct(">BB8s40sQHIQ16sB")
 KIND_CHANGES = 1
+BODY_HASH_BYTES = 32
+STUB_BYTES_MIN = _HEADER.size + 1 + BODY_HASH_BYTES + SIGNATURE_BYTES
+STUB_BYTES_MAX = _HEADER.size + STREAM_BYTES_MAX + BODY_HASH_BYTES + SIGNATURE_BYTES
 
 
 def is_signed_frame(raw: bytes) -> bool:
@@ -46,11 +49,12 @@ class SignedFrame:
     """A frame as it travels: ``raw`` is the truth, the fields are read from it. Never re-encoded."""
 
     __slots__ = (
-        "_body_at", "count", "digest", "first", "hlc", "items", "kind", "mesh_tag", "origin", "previous", "raw",
-        "stream",
+        "_body_at", "_signed", "count", "digest", "first", "hlc", "items", "kind", "mesh_tag", "origin", "previous",
+        "raw", "stream",
     )  # fmt: skip
 
     _body_at: int
+    _signed: bytes
     raw: bytes
     kind: int
     mesh_tag: bytes
@@ -61,7 +65,7 @@ class SignedFrame:
     count: int
     hlc: int
     previous: bytes
-    digest: bytes  # hash of ``raw`` whole: the next frame's ``previous``, and the chain head
+    digest: bytes  # hash of its stub: the next frame's ``previous``, and the chain head
 
     @property
     def last(self) -> int:
@@ -79,7 +83,12 @@ class SignedFrame:
 
     def signed_part(self) -> bytes:
         """What the signature covers: the header and the body's hash."""
-        return self.raw[: self._body_at] + hashlib.sha256(self.body).digest()
+        return self._signed
+
+    def stub(self) -> bytes:
+        """The frame without its body: header, the body's hash, signature. It still proves who signed what, and its
+        hash is the chain head, so a log can go on after its frames were folded away."""
+        return self._signed + self.signature
 
     def is_authentic(self, mesh: Mesh, suite: Suite) -> bool:
         """Whether it is of this mesh and its origin's node signed it. About 40 us; pure, so any thread may."""
@@ -131,5 +140,20 @@ def parse(raw: bytes) -> SignedFrame:
     frame.raw, frame.kind, frame.mesh_tag, frame.origin = raw, kind, tag, Origin(origin)
     frame.first, frame.items, frame.count, frame.hlc, frame.previous = first, items, count, hlc, previous
     frame._body_at = body_at
+    frame._signed = raw[:body_at] + hashlib.sha256(raw[body_at:-SIGNATURE_BYTES]).digest()
+    frame.digest = hashlib.sha256(frame._signed + raw[-SIGNATURE_BYTES:]).digest()[:HASH_BYTES]
+    return frame
+
+
+def parse_stub(raw: bytes) -> SignedFrame:
+    """Read what ``SignedFrame.stub`` made: a frame whose ``body`` is empty and whose ``digest``, ``signature`` and
+    ``is_authentic`` are those of the whole. Raises ``FrameInvalid``; nothing is kept."""
+    if not STUB_BYTES_MIN <= len(raw) <= STUB_BYTES_MAX:
+        raise FrameInvalid(None, f"a frame's stub of {len(raw)} bytes")
+    split = len(raw) - SIGNATURE_BYTES - BODY_HASH_BYTES
+    if _HEADER.size + raw[_HEADER.size - 1] != split:
+        raise FrameInvalid(None, "a frame's stub of another shape")
+    frame = parse(raw[:split] + b"\xc0" + raw[-SIGNATURE_BYTES:])  # the header has the same bounds; the body is gone
+    frame._signed = raw[:-SIGNATURE_BYTES]
     frame.digest = hashlib.sha256(raw).digest()[:HASH_BYTES]
     return frame

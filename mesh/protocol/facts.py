@@ -169,3 +169,15 @@ class Dropped(Fact):
     level: ClassVar[str] = "warning"
     reason: str
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceStalled(Fact):
+    """``origin`` wrote what only a newer version understands: its log, and what rests on it, waits for an upgrade."""
+
+    name: ClassVar[str] = "space.stalled"
+    level: ClassVar[str] = "error"
+    stream: str
+    origin: Origin
+    seq: int
+    reason: str

@@ -1,0 +1,1 @@
+"""Measurements: each figure beside a reference, alternated in one run, printed as ratios."""

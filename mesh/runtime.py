@@ -1,0 +1,324 @@
+"""The shell around the cores: feeds them what happens, performs what they ask. No decision is made here.
+
+links ──frames──▶ runtime ──events──▶ stack (membership, overlay, broadcast, repair)
+  ▲                  │  ◀──effects──────┘
+  └──frames──────────┤
+                     └──frames──▶ spaces (verify, journal, apply) ──Held, Gap …──▶ stack
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import assert_never
+
+from mesh.config import NodeConfig
+from mesh.messages import (
+    CHUNK_BYTES_MAX,
+    Abandon,
+    ConfirmAsk,
+    Durable,
+    Evidence,
+    LinkMessage,
+    Reply,
+    Request,
+    Send,
+    SnapshotPart,
+    Vector,
+    decode,
+    encode,
+)
+from mesh.messaging.direct import Direct
+from mesh.protocol import effects as do
+from mesh.protocol.facts import (
+    Fact,
+    MemberDown,
+    MemberSuspect,
+    MemberUp,
+    PeerMisbehaved,
+    PeerRefused,
+)
+from mesh.protocol.stack import Stack
+from mesh.state.spaces import Spaces
+from transport.address import for_others
+from transport.base import MILLISECOND, Env, Hint, Lane, Link, Storage, Timer
+from transport.dialer import Dialer
+from transport.errors import PeerFault
+from transport.frame import is_signed_frame
+from transport.identity import Identity, Mesh, NodeId
+from transport.link import Refusal
+
+log = logging.getLogger("gossamer")
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+HEARTBEAT_NS = 100 * MILLISECOND  # how often the loop's own lateness is measured
+LATE_NS = 50 * MILLISECOND  # below this, lateness says nothing
+SERVE_BYTES = 256 << 10  # read from the journal at a time, per peer
+
+
+class Runtime:
+    """One node's cores, links and timers. ``Node`` is the face; this is what runs behind it."""
+
+    def __init__(
+        self,
+        env: Env,
+        identity: Identity,
+        mesh: Mesh,
+        storage: Storage,
+        config: NodeConfig,
+        *,
+        name: str,
+        incarnation: int,
+        durable: bool,
+        tell: Callable[[Fact], None],
+        dropped: Counter[str],
+    ) -> None:
+        self.env, self.identity, self.mesh = env, identity, mesh
+        self._tell_node = tell
+        self._timers: dict[Hashable, Timer] = {}
+        self._serving: dict[NodeId, _Serving] = {}
+        self._heard: set[NodeId] = set()
+        self._transfer = 0
+        self._closed = False
+        self._heartbeat: Timer | None = None
+        self._queue: deque[do.Event] = deque()
+        self._busy = False
+        self.stack = Stack(
+            identity, mesh, config.stack, env.rng("stack"), name=name, incarnation=incarnation, durable=durable
+        )
+        self.dialer = Dialer(
+            env, identity, mesh, config=config.dialer,
+            on_link=self._on_link, on_lost=self._on_lost, on_refused=self._on_refused, on_unreached=self._on_unreached,
+        )  # fmt: skip
+        self.spaces = Spaces(
+            env, identity, mesh, storage, config=config.state, tell=self.tell, feed=self.feed, send=self._send,
+            on_fault=self._on_fault,
+        )  # fmt: skip
+        self.direct = Direct(env, send=self._send, is_linked=self.dialer.links.__contains__, dropped=dropped)
+
+    async def open(self) -> None:
+        """Load what the disk holds; the stack learns it before anything else."""
+        await self.spaces.open()
+
+    def start(self, addresses: tuple[str, ...]) -> None:
+        """The node listens at ``addresses``; from now on it may be found. Called again when they change."""
+        self.feed(do.Started(for_others(addresses)))
+        if self._heartbeat is None:
+            self._beat(self.env.mono())
+
+    async def close(self, *, leave: bool = True) -> None:
+        """Tell the others, make everything durable, end the links. Safe to call twice."""
+        if self._closed:
+            return
+        await self.spaces.close()
+        if leave:
+            self.feed(do.Leave())
+        self._closed = True
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self.direct.close()
+        self.dialer.close()
+
+    # -- events in, effects out ------------------------------------------------------------------------------------
+
+    def feed(self, event: do.Event) -> None:
+        """Give the stack one event and perform what it asks; events that follow from that wait their turn."""
+        if self._closed:
+            return
+        self._queue.append(event)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._queue:
+                each = self._queue.popleft()
+                for effect in self.stack.handle(each, self.env.mono()):
+                    self._perform(effect, each)
+        finally:
+            self._busy = False
+
+    def _perform(self, effect: do.Effect, cause: do.Event) -> None:
+        match effect:
+            case do.Send(peer, message, lane):
+                self._send(peer, message, lane)
+            case do.Push(peers):
+                assert isinstance(cause, do.Held)
+                self._push(cause, peers)
+            case do.Serve(peer, slot, after):
+                self._serve(peer, slot, after)
+            case do.SetTimer(key, after_ns):
+                self._set_timer(key, after_ns)
+            case do.CancelTimer(key):
+                if timer := self._timers.pop(key, None):
+                    timer.cancel()
+            case do.Connect(member, addresses):
+                self.dialer.connect(member, addresses)
+            case do.Forget(member):
+                self.dialer.forget(member)
+            case do.CloseLink(peer, why):
+                if link := self.dialer.links.get(peer):
+                    link.close(why)
+            case do.Emit(fact):
+                self.tell(fact)
+            case _:
+                assert_never(effect)
+
+    def _set_timer(self, key: Hashable, after_ns: int) -> None:
+        if old := self._timers.pop(key, None):
+            old.cancel()
+        self._timers[key] = self.env.call_at(self.env.mono() + after_ns, partial(self._ring, key))
+
+    def _ring(self, key: Hashable) -> None:
+        self._timers.pop(key, None)
+        self.feed(do.TimerFired(key))
+
+    def _beat(self, due: int) -> None:
+        """Measure how late this loop runs: whoever is late himself must not call others silent (Lifeguard)."""
+        now = self.env.mono()
+        self._heard.clear()
+        if (late := now - due) > LATE_NS:
+            self.feed(do.LoopLate(late))
+        self._heartbeat = self.env.call_at(now + HEARTBEAT_NS, partial(self._beat, now + HEARTBEAT_NS))
+
+    def tell(self, fact: Fact) -> None:
+        """Log a fact, let the spaces know of members, and pass it to the node's observers."""
+        level = _LEVELS[fact.level]
+        if log.isEnabledFor(level):
+            log.log(level, "%s %s", fact.name, " ".join(f"{key}={value}" for key, value in fact.fields().items()))
+        if isinstance(fact, MemberUp | MemberDown | MemberSuspect):
+            self._members_changed()
+        self._tell_node(fact)
+
+    def _members_changed(self) -> None:
+        self.spaces.members([(each.id, each.state, each.durable, each.since) for each in self.stack.members()])
+
+    # -- links -----------------------------------------------------------------------------------------------------
+
+    def hint(self, hint: Hint) -> None:
+        """A source of discovery saw somebody."""
+        if not self._closed:
+            self.dialer.hint(hint)
+
+    def _on_link(self, link: Link) -> None:
+        peer = link.peer
+        link.on_frame = partial(self._on_frame, link)
+        link.on_writable = partial(self._on_writable, peer)
+        self.feed(do.LinkUp(peer, link.rtt_ns))
+        self.spaces.linked(peer, True)
+
+    def _on_lost(self, link: Link, cause: str) -> None:
+        self._serving.pop(link.peer, None)
+        self.spaces.linked(link.peer, False)
+        self.direct.lost(link.peer)
+        self.feed(do.LinkClosed(link.peer, cause))
+
+    def _on_refused(self, refusal: Refusal) -> None:
+        self.tell(PeerRefused(refusal.address, refusal.reason, refusal.peer))
+
+    def _on_unreached(self, member: NodeId, refused: bool) -> None:
+        self.feed(do.DialRefused(member, refused))
+
+    def _on_fault(self, peer: NodeId, rule: str) -> None:
+        self.tell(PeerMisbehaved(peer, rule))
+        if link := self.dialer.links.get(peer):
+            link.close("banned")
+
+    def _send(self, peer: NodeId, message: LinkMessage, lane: Lane = Lane.CONTROL) -> bool:
+        link = self.dialer.links.get(peer)
+        return link is not None and link.try_send(lane, encode(message))
+
+    def _on_frame(self, link: Link, lane: Lane, raw: bytes) -> None:
+        peer = link.peer
+        if peer not in self._heard:  # once a heartbeat is enough to know that it lives
+            self._heard.add(peer)
+            self.feed(do.Heard(peer))
+        if is_signed_frame(raw):
+            self.spaces.receive(peer, raw, partial(link.consumed, lane, len(raw)))
+            return
+        try:
+            message = decode(peer, raw)
+        except PeerFault as fault:
+            self._on_fault(peer, fault.rule)
+            return
+        match message:
+            case Send() | Request() | Reply() | Abandon():
+                self.direct.on_message(peer, message)
+            case SnapshotPart() | Durable() | ConfirmAsk() | Evidence():
+                self.spaces.on_message(peer, message)
+            case Vector(entries):
+                self.spaces.peer_holds(peer, entries)  # a peer that knows more of our own log than we do
+                self.feed(do.Received(peer, message))
+            case _:
+                self.feed(do.Received(peer, message))
+        link.consumed(lane, len(raw))
+
+    # -- frames out ------------------------------------------------------------------------------------------------
+
+    def _push(self, held: do.Held, peers: tuple[NodeId, ...]) -> None:
+        raw = self.spaces.frame_at(held.slot, held.first)
+        for peer in peers:
+            link = self.dialer.links.get(peer)
+            if link is not None and (raw is None or not link.try_send(Lane.BROADCAST, raw)):
+                self.feed(do.PushRefused(peer, held.slot, held.head))
+
+    def _serve(self, peer: NodeId, slot: do.Slot, after: int) -> None:
+        serving = self._serving.setdefault(peer, _Serving())
+        serving.wanted[slot] = after  # asked again: from there; at most one a log, so bounded by the logs there are
+        self._continue(peer)
+
+    def _on_writable(self, peer: NodeId, lane: Lane) -> None:
+        if lane is Lane.SYNC:
+            self._continue(peer)
+        elif lane is Lane.DIRECT:
+            self.direct.writable(peer)
+
+    def _continue(self, peer: NodeId) -> None:
+        """Send what ``peer`` asked for, until its lane is full; ``on_writable`` calls again."""
+        serving, link = self._serving.get(peer), self.dialer.links.get(peer)
+        if serving is None or link is None:
+            return
+        while serving.ready or serving.wanted:
+            while serving.ready:
+                if not link.try_send(Lane.SYNC, serving.ready[0]):
+                    return
+                serving.ready.popleft()
+            if serving.wanted:
+                slot, after = next(iter(serving.wanted.items()))
+                del serving.wanted[slot]
+                self._read(serving, slot, after)
+
+    def _read(self, serving: _Serving, slot: do.Slot, after: int) -> None:
+        frames = self.spaces.frames_after(slot, after, SERVE_BYTES)
+        if frames is None:
+            serving.ready.extend(self._snapshot_parts(slot.stream))
+        elif frames:
+            serving.ready.extend(frames)
+            serving.wanted[slot] = self.spaces.last_of(frames[-1])
+
+    def _snapshot_parts(self, stream: str) -> list[bytes]:
+        whole = self.spaces.snapshot(stream)
+        self._transfer += 1
+        parts = max(1, -(-len(whole) // CHUNK_BYTES_MAX))
+        return [
+            encode(
+                SnapshotPart(
+                    stream, self._transfer, each, parts, whole[each * CHUNK_BYTES_MAX : (each + 1) * CHUNK_BYTES_MAX]
+                )
+            )
+            for each in range(parts)
+        ]
+
+
+class _Serving:
+    """What one peer asked for: logs still to be read, and bytes that are next."""
+
+    __slots__ = ("ready", "wanted")
+
+    def __init__(self) -> None:
+        self.wanted: dict[do.Slot, int] = {}
+        self.ready: deque[bytes] = deque()

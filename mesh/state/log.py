@@ -1,0 +1,70 @@
+"""One origin's log as this node holds it: a chain of signed frames, from its floor to its head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mesh.protocol.effects import Head, Slot
+from mesh.state import records
+from transport.base import Storage
+from transport.frame import GENESIS, SignedFrame, parse
+
+BOTTOM = Head(0, GENESIS)
+
+
+class Log:
+    """Positions in one log. The frames themselves are in storage, and in ``unsaved`` until they are there.
+
+    floor <= saved <= head. Up to ``floor`` frames were folded into the space's base; ``stub`` proves that one. What is
+    at or below ``saved`` is on disk. ``head`` is what was applied. Frame boundaries, all three.
+    ``fork``: from this sequence on the origin equivocated and nothing is kept; 0: it did not.
+    """
+
+    __slots__ = ("actor", "bytes", "floor", "fork", "frames", "head", "saved", "slot", "stub", "unsaved")
+
+    def __init__(self, slot: Slot, floor: Head = BOTTOM, stub: bytes = b"", fork: int = 0) -> None:
+        self.slot = slot
+        self.actor = str(slot.origin)
+        self.floor = self.saved = self.head = floor
+        self.stub = stub
+        self.fork = fork
+        self.unsaved: dict[int, bytes] = {}  # last sequence -> frame, in order
+        self.frames = self.bytes = 0  # above the floor, about: what folding could gain
+
+    def grow(self, frame: SignedFrame) -> Head:
+        """``frame`` follows the head and was applied; it is not on disk yet."""
+        self.unsaved[frame.last] = frame.raw
+        self.head = Head(frame.last, frame.digest)
+        self.frames += 1
+        self.bytes += len(frame.raw)
+        return self.head
+
+    def frames_after(self, storage: Storage, after: int, up_to: int) -> Iterator[bytes]:
+        """The held frames that end in (``after``, ``up_to``], in order. Raises ``StorageFault``."""
+        seq = after
+        first, end = records.frame_key(self.slot, after + 1), records.frame_key(self.slot, up_to + 1)
+        for key, raw in storage.scan(records.FRAMES, first, end):
+            seq = int.from_bytes(key[-records.SEQ_BYTES :], "big")
+            yield raw
+        for last, raw in tuple(self.unsaved.items()):
+            if seq < last <= up_to:
+                yield raw
+
+    def frame_over(self, storage: Storage, seq: int) -> SignedFrame | None:
+        """The held frame that covers ``seq``, or ``None`` when it was folded away or never held."""
+        if not self.floor.seq < seq <= self.head.seq:
+            return None
+        raw = next(self.frames_after(storage, seq - 1, self.head.seq), None)
+        frame = None if raw is None else parse(raw)
+        return frame if frame is not None and frame.first <= seq <= frame.last else None
+
+    def head_before(self, storage: Storage, seq: int) -> Head:
+        """The last frame boundary below ``seq``: where the log is cut when it forks there."""
+        head = self.floor
+        for raw in self.frames_after(storage, self.floor.seq, seq - 1):
+            frame = parse(raw)
+            head = Head(frame.last, frame.digest)
+        return head
+
+    def __repr__(self) -> str:
+        return f"Log({self.slot.stream!r}, {self.slot.origin!r}, {self.floor.seq}..{self.saved.seq}..{self.head.seq})"

@@ -1,0 +1,36 @@
+"""What all spaces of one node share: the world, the disk, and whom to tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mesh.messages import LinkMessage
+from mesh.protocol.effects import Event, Slot
+from mesh.protocol.facts import Fact
+from mesh.state.config import StateConfig
+from mesh.state.journal import Journal
+from transport.base import Env, Lane, Storage
+from transport.identity import Identity, Mesh, NodeId
+
+
+def _nobody(slot: Slot) -> None:
+    """Nobody listens yet."""
+
+
+@dataclass(slots=True)
+class Room:
+    """Handed to every part of this package; only the callbacks below it are set later, once."""
+
+    env: Env
+    identity: Identity
+    mesh: Mesh
+    storage: Storage
+    config: StateConfig
+    journal: Journal
+    tell: Callable[[Fact], None]
+    feed: Callable[[Event], None]
+    send: Callable[[NodeId, LinkMessage, Lane], bool]
+    on_fault: Callable[[NodeId, str], None]
+    on_durable: Callable[[Slot], None] = _nobody  # a log is on disk further than before
+    spread: Callable[[LinkMessage], None] = field(default=lambda message: None)  # to every linked peer

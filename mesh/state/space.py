@@ -1,0 +1,134 @@
+"""A space: a named set of typed objects that every member of the mesh holds. What applications use."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any
+
+from crdt import Document
+from mesh.errors import TransactionSpansAwait
+from mesh.state.replica import Replica
+from mesh.state.watch import Watch
+from transport.base import Timer
+
+Confirm = Callable[[Replica, str, float], Awaitable[None]]
+
+
+class Transaction:
+    """``with space.transaction():`` all that is written inside becomes one change, or nothing does."""
+
+    __slots__ = ("_has_turned", "_inner", "_replica", "_timer")
+
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
+        self._has_turned = False
+        self._timer: Timer | None = None
+        self._inner: Any = None
+
+    def __enter__(self) -> None:
+        replica = self._replica
+        replica.check_writable()
+        self._inner = replica.doc.transaction()
+        self._inner.__enter__()
+        replica.open_transaction = self
+        env = replica.room.env
+        self._timer = env.call_at(env.mono(), self._turn)  # rings only if the loop gets a turn before the end
+
+    def _turn(self) -> None:
+        self._has_turned = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._replica.open_transaction = None
+        if self._has_turned:
+            self._replica.on_transaction_end()
+            if raised is None:
+                spans = TransactionSpansAwait(self._replica.name)
+                self._inner.__exit__(type(spans), spans, None)
+                raise spans
+        suppressed: bool | None = self._inner.__exit__(kind, raised, trace)
+        return suppressed
+
+
+class Space:
+    """One space of one node. Reading is local and at once; writing is visible at once, durable and spread a little
+    later: ``flush`` and ``confirm`` say when.
+
+    A write raises before anything changes: the ``CrdtError``s of ``crdt``, ``BacklogFull`` when the disk is too far
+    behind, ``SpaceReadOnly`` while it refuses. Handles are places, hold no state, and stay valid.
+    """
+
+    def __init__(self, replica: Replica, confirm: Confirm) -> None:
+        self._replica = replica
+        self._confirm = confirm
+        self._watches: dict[Watch, None] = {}
+        self._doc: Document = replica.doc
+        # The handles are the document's own, without a call between.
+        doc = replica.doc
+        self.counter, self.bounded, self.register, self.multi = doc.counter, doc.bounded, doc.register, doc.multi
+        self.set, self.flag, self.map = doc.set, doc.flag, doc.map
+        self.delete, self.conflicts, self.digest = doc.delete, doc.conflicts, doc.digest
+
+    @property
+    def name(self) -> str:
+        return self._replica.name
+
+    @property
+    def value(self) -> dict[str, Any]:
+        """Everything in it as fresh plain Python, by key."""
+        value: dict[str, Any] = self._doc.value
+        return value
+
+    @property
+    def clock(self) -> dict[str, int]:
+        """Per actor, how many of its operations are in here."""
+        return dict(self._doc.clock)
+
+    def transaction(self) -> Transaction:
+        """A block whose writes become one change. Raises ``TransactionSpansAwait`` at its end, and keeps nothing, if
+        other code could run in between; an exception inside keeps nothing either."""
+        return Transaction(self._replica)
+
+    def watch(self, key: str | None = None) -> Watch:
+        """Iterate over what changes from now on, in the whole space or under ``key``.
+
+        A slow reader never slows a writer: past ``watch_events_max`` waiting events it gets only the latest of each
+        place, never loses a last state, and ``coalesced`` counts the rest.
+        """
+        watch = Watch(key, self._replica.room.config.watch_events_max, self._unwatch)
+        self._watches[watch] = None
+        if len(self._watches) == 1:
+            self._replica.on_events.append(self._feed)
+        return watch
+
+    def _feed(self, events: list[Any]) -> None:
+        for watch in tuple(self._watches):
+            watch.feed(events)
+
+    def _unwatch(self, watch: Watch) -> None:
+        self._watches.pop(watch, None)
+        if not self._watches and self._feed in self._replica.on_events:
+            self._replica.on_events.remove(self._feed)
+
+    async def flush(self) -> None:
+        """Return when all written here so far is on this node's disk. Raises ``SpaceReadOnly`` if it was lost."""
+        await self._replica.flush()
+
+    async def confirm(self, level: str = "quorum", timeout: float = 5.0) -> None:
+        """Return when what was written here is on the disks of ``level`` members: "one" other, a "quorum" (more than
+        half, this one counted), or "all". Raises ``NotConfirmed``, which names who has it, after ``timeout`` seconds;
+        the writes stay, and keep spreading."""
+        await self._confirm(self._replica, level, timeout)
+
+    def end(self) -> None:
+        """The node closes: watchers end."""
+        for watch in tuple(self._watches):
+            watch.end()
+        self._watches.clear()
+
+    def __repr__(self) -> str:
+        return f"Space({self.name!r})"

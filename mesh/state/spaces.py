@@ -1,0 +1,379 @@
+"""All spaces of one node: frames and messages from links in, events for the protocol stack out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+from mesh.errors import TooManySpaces
+from mesh.messages import ConfirmAsk, Durable, Evidence, Have, LinkMessage, SnapshotPart
+from mesh.protocol.effects import Event, Held, Repeated, Slot
+from mesh.protocol.facts import ClockAhead, Dropped, Fact, StateDamaged
+from mesh.state import records
+from mesh.state.config import StateConfig
+from mesh.state.confirm import Durability
+from mesh.state.folding import SNAPSHOT_BYTES_MAX, Snapshot
+from mesh.state.intake import Done, Intake, Pending
+from mesh.state.journal import Journal
+from mesh.state.log import Log
+from mesh.state.replica import Replica
+from mesh.state.room import Room
+from mesh.state.space import Space
+from transport.base import MILLISECOND, SECOND, Cut, Env, Lane, Put, Storage, StorageFault
+from transport.errors import FrameInvalid, PeerFault
+from transport.frame import KIND_CHANGES, STREAM_BYTES_MAX, SignedFrame, parse, parse_stub
+from transport.identity import Identity, Mesh, NodeId, Origin
+
+HLC_LOGICAL_BITS = 16  # of a stamp; the rest is milliseconds
+AHEAD_TOLD_EVERY_NS = 60 * SECOND
+AHEAD_TOLD_MAX = 1024  # origins remembered for that
+
+
+class Spaces:
+    """Every member holds every space of its mesh. Calls come from the loop; ``done`` never comes inside ``receive``.
+
+    ``feed`` gets ``Held``, ``Repeated``, ``Gap`` and ``Forked`` for the protocol stack, ``tell`` facts, ``on_fault`` a
+    peer that sent what no correct node sends. ``send`` answers whether a lane took the message.
+    """
+
+    def __init__(
+        self,
+        env: Env,
+        identity: Identity,
+        mesh: Mesh,
+        storage: Storage,
+        *,
+        config: StateConfig,
+        tell: Callable[[Fact], None],
+        feed: Callable[[Event], None],
+        send: Callable[[NodeId, LinkMessage, Lane], bool],
+        on_fault: Callable[[NodeId, str], None],
+    ) -> None:
+        self.journal = Journal(env, storage, config)
+        self._room = Room(env, identity, mesh, storage, config, self.journal, tell, feed, send, on_fault)
+        self._room.on_durable, self._room.spread = self._on_durable, self._spread
+        self._durability = Durability(self._room, self._log_of)
+        self._intake = Intake(env, mesh, config, accept=self._accept, is_ready=self._is_ready)
+        self._replicas: dict[str, Replica] = {}
+        self._spaces: dict[str, Space] = {}
+        self._linked: dict[NodeId, None] = {}
+        self._transfers: dict[NodeId, _Transfer] = {}
+        self._ahead_told: dict[Origin, int] = {}
+        self.journal.on_recovered.append(self._on_recovered)
+        self.journal.on_room.append(self._intake.wake)
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Load what the disk holds, and feed ``Held`` for it. Raises ``StorageFault`` when it cannot be read."""
+        storage = self._room.storage
+        for name in self._stored():
+            self._replica(name)
+        if damaged := len(storage.damaged()):
+            self._room.tell(StateDamaged(damaged))
+        for replica in self._replicas.values():
+            for log in replica.logs.values():
+                if log.head.seq:
+                    self._room.feed(Held(log.slot, 0, log.head, None, 0))
+
+    def _stored(self) -> list[str]:
+        """The names of all spaces on disk; one seek a table and space."""
+        names: dict[str, None] = {}
+        for table in (records.OWN, records.BASE, records.FRAMES, records.FORKS):
+            first = b""
+            while (found := next(iter(self._room.storage.scan(table, first)), None)) is not None:
+                name = records.read_stream(found[0])
+                names[name] = None
+                first = records.after_prefix(records.stream_key(name))
+        return sorted(names)
+
+    async def close(self) -> None:
+        """Sign, commit and push out what waits, then take nothing more. The storage is its owner's to close."""
+        for replica in self._replicas.values():
+            replica.seal()
+        if self.journal.fault is None:
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+            def finish(fault: StorageFault | None = None) -> None:
+                if not done.done():
+                    done.set_result(None)
+
+            self.journal.append([], saved=finish, lost=finish)
+            await done
+        for space in self._spaces.values():
+            space.end()
+        self._intake.close()
+        self._durability.close()
+        self.journal.close()
+
+    def keep(self, puts: Sequence[Put], cuts: Sequence[Cut] = ()) -> None:
+        """Make other rooms' records durable with the next commit; a disk that refuses gets them later."""
+        self.journal.append(puts, cuts, saved=lambda: None)
+
+    # -- spaces ------------------------------------------------------------------------------------------------------
+
+    def space(self, name: str) -> Space:
+        """The space ``name``: the same object each time. Raises ``TooManySpaces``; ``ValueError`` for no name."""
+        space = self._spaces.get(name)
+        if space is None:
+            if not 0 < len(name.encode()) <= STREAM_BYTES_MAX:
+                raise ValueError(f"a space's name has 1 to {STREAM_BYTES_MAX} bytes, got {name!r}")
+            replica = self._replica(name)
+            if replica is None:
+                raise TooManySpaces(name, self._room.config.spaces_max)
+            space = self._spaces[name] = Space(replica, self._confirm)
+        return space
+
+    def _replica(self, name: str) -> Replica | None:
+        replica = self._replicas.get(name)
+        if replica is None and len(self._replicas) < self._room.config.spaces_max:
+            replica = self._replicas[name] = Replica(self._room, name)
+            replica.on_transaction_end = self._intake.wake
+        return replica
+
+    def _log_of(self, slot: Slot) -> Log | None:
+        replica = self._replicas.get(slot.stream)
+        return None if replica is None else replica.logs.get(slot.origin)
+
+    async def _confirm(self, replica: Replica, level: str, timeout_s: float) -> None:
+        await replica.flush()
+        if replica.own.saved.seq:
+            await self._durability.confirm(replica.own, level, timeout_s)
+
+    # -- frames in ---------------------------------------------------------------------------------------------------
+
+    def receive(self, peer: NodeId, raw: bytes, done: Done) -> None:
+        """A signed frame from a link. ``done`` is called once its bytes are no longer held by the queue: the peer's
+        credit. Later, never from inside."""
+        try:
+            frame = parse(raw)
+        except FrameInvalid as fault:
+            self._refuse(peer, fault.rule, done)
+            return
+        if frame.mesh_tag != self._room.mesh.tag or frame.kind != KIND_CHANGES:
+            self._refuse(peer, "a frame is of this mesh and of a known kind", done)
+            return
+        replica = self._replicas.get(frame.stream)
+        if frame in self._intake or (replica is not None and replica.holds(frame)):
+            self._room.feed(Repeated(peer, Slot(frame.stream, frame.origin), frame.last))
+            self._later(done)
+            return
+        self._intake.put(Pending(frame, peer, done))
+
+    def _refuse(self, peer: NodeId, rule: str, done: Done) -> None:
+        self._room.on_fault(peer, rule)
+        self._later(done)
+
+    def _later(self, done: Done) -> None:
+        self._room.env.call_at(self._room.env.mono(), done)
+
+    def _is_ready(self, frame: SignedFrame) -> bool:
+        replica = self._replicas.get(frame.stream)
+        if replica is not None and replica.open_transaction is not None:
+            return False
+        return self.journal.has_room
+
+    def _accept(self, pending: Pending) -> None:
+        frame, peer = pending.frame, pending.peer
+        if not pending.is_genuine:
+            self._room.on_fault(peer, "a frame is signed by its origin")
+        elif (replica := self._replica(frame.stream)) is None:
+            self._room.tell(Dropped("spaces", 1))
+        else:
+            self._look_at_clock(frame)
+            replica.offer(frame, peer)
+        pending.done()
+
+    def _look_at_clock(self, frame: SignedFrame) -> None:
+        now = self._room.env.now() // MILLISECOND
+        ahead = (frame.hlc >> HLC_LOGICAL_BITS) - now
+        if ahead <= self._room.config.clock_ahead_max_s * 1000:
+            return
+        mono = self._room.env.mono()
+        told = self._ahead_told.get(frame.origin)
+        if told is None or mono - told >= AHEAD_TOLD_EVERY_NS:
+            if len(self._ahead_told) >= AHEAD_TOLD_MAX:
+                del self._ahead_told[next(iter(self._ahead_told))]
+            self._ahead_told[frame.origin] = mono
+            self._room.tell(ClockAhead(frame.origin, ahead))
+
+    # -- frames out --------------------------------------------------------------------------------------------------
+
+    def frames_after(self, slot: Slot, after: int, bytes_max: int) -> list[bytes] | None:
+        """The held frames of a log after ``after``, in order, up to about ``bytes_max`` (at least one, if any).
+        ``None``: they were folded away, serve ``snapshot``."""
+        replica, log = self._replicas.get(slot.stream), self._log_of(slot)
+        if replica is None or log is None:
+            return []
+        if after < log.floor.seq:
+            return None
+        frames: list[bytes] = []
+        size = 0
+        for raw in replica.frames_after(log, after):
+            if frames and size + len(raw) > bytes_max:
+                break
+            frames.append(raw)
+            size += len(raw)
+        return frames
+
+    def frame_at(self, slot: Slot, first: int) -> bytes | None:
+        """The held frame that begins at ``first``; ``None`` when it was folded away meanwhile."""
+        replica, log = self._replicas.get(slot.stream), self._log_of(slot)
+        if replica is None or log is None:
+            return None
+        raw = next(replica.frames_after(log, first - 1), None)
+        return raw if raw is not None and parse(raw).first == first else None
+
+    @staticmethod
+    def last_of(raw: bytes) -> int:
+        """Sequence of the last operation in a frame."""
+        return parse(raw).last
+
+    def snapshot(self, stream: str) -> bytes:
+        """The stream up to its floors, signed by this node; for ``SnapshotPart``s."""
+        replica = self._replicas.get(stream)
+        return b"" if replica is None else replica.snapshot()
+
+    # -- messages ----------------------------------------------------------------------------------------------------
+
+    def on_message(self, peer: NodeId, message: SnapshotPart | Durable | ConfirmAsk | Evidence) -> None:
+        """A link message that is this room's to answer."""
+        match message:
+            case Durable():
+                self.peer_holds(peer, message.entries)
+                self._durability.on_report(peer, message)
+                self._fold_all()
+            case ConfirmAsk():
+                self._durability.on_ask(peer, message)
+            case Evidence():
+                self._on_evidence(peer, message)
+            case SnapshotPart():
+                self._on_part(peer, message)
+
+    def peer_holds(self, peer: NodeId, entries: Iterable[Have]) -> None:
+        """``peer`` says what it holds. More of our own log than we have: our disk is an old one."""
+        own = self._room.identity.id
+        for entry in entries:
+            if entry.origin[:32] == own:
+                self.own_log_seen(Slot(entry.stream, Origin(entry.origin)), entry.seq, entry.head)
+
+    def own_log_seen(self, slot: Slot, seq: int, head: bytes) -> None:
+        """Somebody holds one of our logs up to ``seq``."""
+        replica = self._replicas.get(slot.stream)
+        if replica is not None:
+            replica.own_log_seen(slot.origin, seq)
+
+    def _on_evidence(self, peer: NodeId, message: Evidence) -> None:
+        try:
+            one, other = parse_stub(message.one), parse_stub(message.other)
+        except FrameInvalid as fault:
+            self._room.on_fault(peer, fault.rule)
+            return
+        mesh, suite = self._room.mesh, self._room.env.suite
+        same = all(getattr(one, name) == getattr(other, name) for name in ("origin", "stream", "first", "previous"))
+        if (
+            not same
+            or one.digest == other.digest
+            or not (one.is_authentic(mesh, suite) and other.is_authentic(mesh, suite))
+        ):
+            self._room.on_fault(peer, "evidence is two genuine frames after one predecessor")
+            return
+        replica = self._replica(one.stream)
+        if replica is not None:
+            replica.fork(replica.log(one.origin), one.first, message.one, message.other)
+
+    def _on_part(self, peer: NodeId, part: SnapshotPart) -> None:
+        transfer = self._transfers.get(peer)
+        if part.part == 0:
+            transfer = self._transfers[peer] = _Transfer(part)
+        elif transfer is None or not transfer.continues(part):
+            self._transfers.pop(peer, None)  # of a transfer that was given up: repair asks again
+            return
+        transfer.data += part.data
+        if len(transfer.data) > SNAPSHOT_BYTES_MAX:
+            del self._transfers[peer]
+            self._room.on_fault(peer, f"a snapshot has at most {SNAPSHOT_BYTES_MAX} bytes")
+            return
+        transfer.next += 1
+        if transfer.next < part.parts:
+            return
+        del self._transfers[peer]
+        raw, stream = bytes(transfer.data), part.stream
+        mesh, env = self._room.mesh, self._room.env
+
+        def checked(outcome: Snapshot | BaseException) -> None:
+            if isinstance(outcome, PeerFault):
+                self._room.on_fault(peer, outcome.rule)
+            elif isinstance(outcome, BaseException):
+                raise outcome
+            elif (replica := self._replica(stream)) is not None:
+                self._join(replica, outcome, peer)
+
+        env.offload(lambda: Snapshot.check(peer, stream, raw, mesh, env.suite), checked)
+
+    def _join(self, replica: Replica, snapshot: Snapshot, peer: NodeId) -> None:
+        if replica.open_transaction is None:
+            replica.join(snapshot, peer)
+        else:
+            self._later(lambda: self._join(replica, snapshot, peer))
+
+    # -- members, links, durability ----------------------------------------------------------------------------------
+
+    def members(self, members: Iterable[tuple[NodeId, str, bool, int]]) -> None:
+        """Who is known now: id, state, whether it has a disk, and since when (monotonic ns) it is in that state."""
+        self._durability.members(members)
+
+    def linked(self, peer: NodeId, up: bool) -> None:
+        """The link to ``peer`` came up, or ended."""
+        if not up:
+            self._linked.pop(peer, None)
+            self._transfers.pop(peer, None)
+            self._durability.unlinked(peer)
+            for replica in self._replicas.values():
+                replica.on_link_down(peer)
+            return
+        self._linked[peer] = None
+        logs = [log for replica in self._replicas.values() for log in replica.logs.values()]
+        self._durability.linked(peer, [log.slot for log in logs])
+        for replica in self._replicas.values():
+            for proof in replica.proofs():
+                self._room.send(peer, proof, Lane.CONTROL)
+
+    def _spread(self, message: LinkMessage) -> None:
+        for peer in self._linked:
+            self._room.send(peer, message, Lane.CONTROL)
+
+    def _on_durable(self, slot: Slot) -> None:
+        replica = self._replicas[slot.stream]
+        self._durability.on_durable(replica.logs[slot.origin])
+        self._maybe_fold(replica)
+
+    def _on_recovered(self) -> None:
+        for replica in self._replicas.values():
+            replica.on_recovered()
+
+    def _fold_all(self) -> None:
+        for replica in self._replicas.values():
+            self._maybe_fold(replica)
+
+    def _maybe_fold(self, replica: Replica) -> None:
+        config = self._room.config
+        if replica.is_folding or not replica.is_heavy(config):
+            return
+        replica.fold(self._durability.stable(replica.logs.values()))
+
+
+class _Transfer:
+    """A snapshot on its way in, part by part."""
+
+    __slots__ = ("data", "next", "number", "parts", "stream")
+
+    def __init__(self, part: SnapshotPart) -> None:
+        self.stream, self.number, self.parts = part.stream, part.transfer, part.parts
+        self.data = bytearray()
+        self.next = 0
+
+    def continues(self, part: SnapshotPart) -> bool:
+        return (part.stream, part.transfer, part.parts, part.part) == (
+            self.stream, self.number, self.parts, self.next
+        )  # fmt: skip

@@ -1,0 +1,136 @@
+"""Application values as canonical MessagePack: one value, one encoding, and nothing that another node would refuse.
+
+Values are None, bool, int (-2**63 to 2**64 - 1), float (no NaN), str, bytes, list, dict with str keys. Canonical is:
+every number and header in its shortest form, floats as 64 bits, keys sorted as text (UTF-8) and each once. The bounds
+are constants of the protocol, since nodes must agree on what is valid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, Union, cast
+
+import msgpack
+import msgspec
+
+from transport.errors import ValueRefused
+
+VALUE_BYTES_MAX = 256 << 10
+DEPTH_MAX = 32  # lists and dicts inside each other; a plain number has depth 0
+# An empty dict is one byte on the wire and 72 in memory: this, not the size, bounds what a bomb can cost.
+CONTAINERS_MAX = 16_384
+
+Value: TypeAlias = Union[bool, int, float, str, bytes, "Sequence[Value]", "Mapping[str, Value]", None]
+
+_PLAIN = frozenset((bool, type(None), bytes, str, int))  # nothing to check that the encoder does not
+_TEXT = frozenset((str,))
+_CONTAINER_HEADS = bytes((*range(0x80, 0xA0), *range(0xDC, 0xE0)))
+_encode = msgspec.msgpack.Encoder(order="deterministic").encode  # the same bytes as ``crdt.value``
+
+
+def encode_value(value: Value) -> bytes:
+    """The canonical bytes of ``value``; tuples count as lists. Raises ``ValueRefused``, naming rule and place."""
+    if type(value) not in _PLAIN:
+        _check(value, 0, CONTAINERS_MAX, "")
+    try:
+        raw = _encode(value)
+    except UnicodeEncodeError:
+        raise ValueRefused("text that is no valid Unicode (a lone surrogate)") from None
+    except OverflowError:
+        raise ValueRefused("an int has at most 64 bits") from None
+    if len(raw) > VALUE_BYTES_MAX:
+        raise ValueRefused(f"a value has at most {VALUE_BYTES_MAX} bytes, this one {len(raw)}")
+    return raw
+
+
+def decode_value(raw: bytes) -> Value:
+    """The value whose canonical encoding ``raw`` is. Raises ``ValueRefused`` for all other bytes.
+
+    Hostile bytes cost at most a scan of 256 KiB and some 10 MB for a moment, whatever they claim.
+    """
+    if not 0 < len(raw) <= VALUE_BYTES_MAX:
+        raise ValueRefused(f"a value has 1 to {VALUE_BYTES_MAX} bytes, this one {len(raw)}")
+    # Bytes that look like a container's head are at least as many as containers: nearly always few, so no scan.
+    if len(raw) - len(raw.translate(None, _CONTAINER_HEADS)) > CONTAINERS_MAX:
+        _scan(raw)
+    try:
+        value = msgpack.unpackb(raw, strict_map_key=True, ext_hook=_no_extension, max_ext_len=0)
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError, MemoryError) as wrong:
+        raise ValueRefused(f"bytes that are no value ({type(wrong).__name__})") from None
+    if encode_value(value) != raw:
+        raise ValueRefused("an encoding that is not the canonical one")
+    return cast(Value, value)
+
+
+def _check(value: Any, depth: int, containers: int, path: str) -> int:
+    """Raise unless ``value`` obeys the rules that the encoder does not know; how many containers are left."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return containers
+    if kind is float:
+        if math.isnan(value):
+            raise ValueRefused("NaN equals nothing, so it is no value", path)
+        return containers
+    if kind is not list and kind is not dict and kind is not tuple:
+        raise ValueRefused(f"{kind.__name__} is no value; use None, bool, int, float, str, bytes, list or dict", path)
+    if not containers:
+        raise ValueRefused(f"a value has at most {CONTAINERS_MAX} lists and dicts in all")
+    if depth >= DEPTH_MAX:
+        raise ValueRefused(f"lists and dicts nest at most {DEPTH_MAX} deep")
+    containers -= 1
+    if kind is dict:
+        if not _TEXT.issuperset(map(type, value)):
+            raise ValueRefused("a dict's keys are str", path)
+        if not _PLAIN.issuperset(map(type, value.values())):
+            for key, each in value.items():
+                containers = _check(each, depth + 1, containers, f"{path}.{key[:40]}" if depth < 3 else path)
+    elif not _PLAIN.issuperset(map(type, value)):
+        for at, each in enumerate(value):
+            containers = _check(each, depth + 1, containers, f"{path}[{at}]" if depth < 3 else path)
+    return containers
+
+
+def _no_extension(code: int, data: bytes) -> Value:
+    raise ValueRefused(f"a MessagePack extension (type {code})")
+
+
+def _scan(raw: bytes) -> None:
+    """Walk over the heads, building nothing; raise when there are too many containers or the bytes end too early.
+
+    MessagePack is a prefix code, so heads can be walked without knowing how they nest.
+    """
+    at, end, containers = 0, len(raw), 0
+    while at < end:
+        head = raw[at]
+        at += 1
+        if head < 0x80 or head >= 0xE0:
+            continue
+        if head < 0xA0:
+            containers += 1
+        elif head < 0xC0:
+            at += head & 0x1F
+        else:
+            width, unit = _HEADS[head & 0x1F]
+            if unit:  # a length follows, then that many bytes
+                at += width + int.from_bytes(raw[at : at + width], "big") + unit - 1
+            elif head >= 0xDC and head <= 0xDF:
+                containers += 1
+                at += width
+            else:
+                at += width
+        if containers > CONTAINERS_MAX:
+            raise ValueRefused(f"a value has at most {CONTAINERS_MAX} lists and dicts in all")
+    if at > end:
+        raise ValueRefused("bytes that end too early")
+
+
+# From 0xC0 on: width of what follows the head, and 1 (2 with a type byte) where that is a length of bytes to skip.
+_HEADS = (
+    (0, 0), (0, 0), (0, 0), (0, 0),  # nil, never used, false, true
+    (1, 1), (2, 1), (4, 1), (1, 2), (2, 2), (4, 2),  # bin, ext
+    (4, 0), (8, 0), (1, 0), (2, 0), (4, 0), (8, 0), (1, 0), (2, 0), (4, 0), (8, 0),  # floats, uints, ints
+    (2, 0), (3, 0), (5, 0), (9, 0), (17, 0),  # fixext: type and data
+    (1, 1), (2, 1), (4, 1),  # str
+    (2, 0), (4, 0), (2, 0), (4, 0),  # array, map
+)  # fmt: skip
