@@ -35,13 +35,17 @@ class LinkMessage(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid
 
 
 class Rumour(LinkMessage, frozen=True, tag=1):
-    """``member`` is suspect or down at ``incarnation``, says ``accuser``. Alive and left are signed records instead."""
+    """``member`` is suspect or down at ``incarnation``, says ``accuser``. Alive and left are signed records instead.
+
+    ``record``: the member's signed record, where the receiver may not know it (a new neighbour is told everything).
+    """
 
     member: KEY
     incarnation: NUMBER
     down: bool
     accuser: KEY
     cause: TEXT = ""
+    record: Annotated[bytes, Meta(max_length=4096)] = b""
 
 
 class Records(LinkMessage, frozen=True, tag=2):
@@ -229,7 +233,15 @@ AnyMessage: TypeAlias = (
     | Send | Request | Reply | Abandon
 )  # fmt: skip
 
-_encoder = msgspec.msgpack.Encoder()
+
+def _plain(value: object) -> bytes:
+    """msgspec knows ``bytes`` but not its kin (``NodeId``, ``Origin``)."""
+    if isinstance(value, bytes):
+        return bytes(value)
+    raise NotImplementedError(f"{type(value).__name__} does not go on a link")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
 _decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
 
 

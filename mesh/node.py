@@ -11,13 +11,15 @@ import asyncio
 import contextlib
 import errno
 import weakref
-from collections import Counter, deque
+from collections import Counter as Tally
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
+from crdt import Bounded, Counter, Flag, Map, Multi, Register, Set
 from mesh.config import PORTS_TRIED, NodeConfig
 from mesh.errors import AmbiguousName, Closed, UnknownMember
 from mesh.messaging.direct import MessageHandler, RequestHandler
@@ -27,7 +29,7 @@ from mesh.state.space import Space
 from mesh.state.storage import open_storage
 from transport.admission import admission
 from transport.base import SECOND, Announcement, Discovery, Env, Listener, Storage, Timer
-from transport.discovery.bootstrap import Bootstrap
+from transport.discovery.bootstrap import Bootstrap, KnownPeers
 from transport.identity import Identity, Mesh, NodeId, verify
 
 MessageHandlerT = TypeVar("MessageHandlerT", bound=MessageHandler)
@@ -103,7 +105,7 @@ class Node:
         self._changed: asyncio.Event = asyncio.Event()
         self._message_handler: MessageHandler | None = None
         self._handlers: dict[str, RequestHandler] = {}
-        self._dropped: Counter[str] = Counter()
+        self._dropped: Tally[str] = Tally()
         self._id: NodeId | None = None
 
     # -- life ------------------------------------------------------------------------------------------------------
@@ -155,13 +157,13 @@ class Node:
         for task in self._tasks:
             task.cancel()
         self._tasks.clear()
+        if runtime is not None:
+            self._remember(runtime)
+            await runtime.close(leave=leave)
         for source in self._sources:
             with contextlib.suppress(OSError):  # its sockets may be gone with their interface
                 await source.stop()
         self._sources.clear()
-        if runtime is not None:
-            self._remember(runtime)
-            await runtime.close(leave=leave)
         if self._listener is not None:
             await self._listener.close()
             self._listener = None
@@ -193,9 +195,9 @@ class Node:
     async def _find(self, env: Env, mesh: Mesh, identity: Identity, runtime: Runtime) -> None:
         assert self._listener is not None and self._storage is not None
         known = [
-            (NodeId(key), tuple(value.decode().split("\n"))) for key, value in self._storage.scan("known", b"\0")
-        ][:KNOWN_MAX]  # fmt: skip
-        self._sources = [Bootstrap(self._bootstrap, known)]
+            (NodeId(key), value.decode().split("\n")) for key, value in self._storage.scan("known", b"\0")
+        ]  # fmt: skip
+        self._sources = [Bootstrap(self._bootstrap), KnownPeers(known)]
         if self._discover:
             self._sources += env.discoveries()
         announcement = Announcement(
@@ -334,6 +336,34 @@ class Node:
     def space(self, name: str = "main") -> Space:
         """The shared state called ``name``: the same object each time; every member of the mesh keeps it."""
         return self._running("node.space()").spaces.space(name)
+
+    def counter(self, key: str) -> Counter:
+        """A counter of the space "main"; so with all that follow."""
+        return self.space().counter(key)
+
+    def bounded(self, key: str) -> Bounded:
+        """A counter that never passes below zero."""
+        return self.space().bounded(key)
+
+    def register(self, key: str) -> Register:
+        """One value; of concurrent writes the later stamp is shown."""
+        return self.space().register(key)
+
+    def multi(self, key: str) -> Multi:
+        """One value; of concurrent writes all are shown."""
+        return self.space().multi(key)
+
+    def set(self, key: str, *, remove_wins: bool = False) -> Set:
+        """A set; an add beats a concurrent remove, or the other way round."""
+        return self.space().set(key, remove_wins=remove_wins)
+
+    def flag(self, key: str, *, disable_wins: bool = False) -> Flag:
+        """On or off; an enable beats a concurrent disable, or the other way round."""
+        return self.space().flag(key, disable_wins=disable_wins)
+
+    def map(self, key: str) -> Map:
+        """Values and nested objects under keys."""
+        return self.space().map(key)
 
     # -- messages --------------------------------------------------------------------------------------------------
 

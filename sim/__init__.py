@@ -1,0 +1,24 @@
+"""The same nodes in a world that obeys a seed.
+
+A ``World`` gives the real ``mesh.Node`` (or your own program) a virtual clock, a network, disks and chance that all
+follow from one number, and breaks them on request. ``@scenario`` makes a test of it that replays from its seed.
+"""
+
+from sim.faults import Fault
+from sim.loop import Deadlock, Livelock, NotSimulated, SimError
+from sim.scenario import scenario
+from sim.world import NeverFired, NodeFailed, NotReached, SimNode, World
+
+__all__ = [
+    "Deadlock",
+    "Fault",
+    "Livelock",
+    "NeverFired",
+    "NodeFailed",
+    "NotReached",
+    "NotSimulated",
+    "SimError",
+    "SimNode",
+    "World",
+    "scenario",
+]

@@ -93,6 +93,13 @@ class FakeEnv:
     def discoveries(self) -> Sequence[Discovery]:
         return self.discovery_sources
 
+    def load_seed(self, data: str | None) -> bytes:
+        if data is None:
+            return self.entropy(32)
+        return hashlib.blake2b(
+            f"{self.seed}\0{self.name}\0{data}".encode(), digest_size=32, person=b"fake-seed"
+        ).digest()
+
     def open_storage(self, data: str | None) -> Storage:
         if self.storage_opener is None:
             raise AssertionError("this test set no storage_opener")

@@ -1,7 +1,7 @@
 """Application values as canonical MessagePack: one value, one encoding, and nothing that another node would refuse.
 
-Values are None, bool, int (64 bits, signed), float (no NaN), str, bytes, list, dict with str keys. Canonical is: every
-number and header in its shortest form, floats as 64 bits, keys sorted by their encoded bytes and each once. The bounds
+Values are None, bool, int (-2**63 to 2**64 - 1), float (no NaN), str, bytes, list, dict with str keys. Canonical is:
+every number and header in its shortest form, floats as 64 bits, keys sorted as text (UTF-8) and each once. The bounds
 are constants of the protocol, since nodes must agree on what is valid.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, Union, cast
 
 import msgpack
+import msgspec
 
 from transport.errors import ValueRefused
 
@@ -19,18 +20,25 @@ VALUE_BYTES_MAX = 256 << 10
 DEPTH_MAX = 32  # lists and dicts inside each other; a plain number has depth 0
 # An empty dict is one byte on the wire and 72 in memory: this, not the size, bounds what a bomb can cost.
 CONTAINERS_MAX = 16_384
-INT_MIN, INT_MAX = -(1 << 63), (1 << 63) - 1
 
 Value: TypeAlias = Union[bool, int, float, str, bytes, "Sequence[Value]", "Mapping[str, Value]", None]
 
-_PLAIN = frozenset((bool, type(None), bytes))
+_PLAIN = frozenset((bool, type(None), bytes, str, int))  # nothing to check that the encoder does not
+_TEXT = frozenset((str,))
 _CONTAINER_HEADS = bytes((*range(0x80, 0xA0), *range(0xDC, 0xE0)))
-_unpackb = msgpack.unpackb
+_encode = msgspec.msgpack.Encoder(order="deterministic").encode  # the same bytes as ``crdt.value``
 
 
 def encode_value(value: Value) -> bytes:
     """The canonical bytes of ``value``; tuples count as lists. Raises ``ValueRefused``, naming rule and place."""
-    raw = _pack(_normal(value, 0, [CONTAINERS_MAX], ""))
+    if type(value) not in _PLAIN:
+        _check(value, 0, CONTAINERS_MAX, "")
+    try:
+        raw = _encode(value)
+    except UnicodeEncodeError:
+        raise ValueRefused("text that is no valid Unicode (a lone surrogate)") from None
+    except OverflowError:
+        raise ValueRefused("an int has at most 64 bits") from None
     if len(raw) > VALUE_BYTES_MAX:
         raise ValueRefused(f"a value has at most {VALUE_BYTES_MAX} bytes, this one {len(raw)}")
     return raw
@@ -47,7 +55,7 @@ def decode_value(raw: bytes) -> Value:
     if len(raw) - len(raw.translate(None, _CONTAINER_HEADS)) > CONTAINERS_MAX:
         _scan(raw)
     try:
-        value = _unpackb(raw, strict_map_key=True, ext_hook=_no_extension, max_ext_len=0)
+        value = msgpack.unpackb(raw, strict_map_key=True, ext_hook=_no_extension, max_ext_len=0)
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError, MemoryError) as wrong:
         raise ValueRefused(f"bytes that are no value ({type(wrong).__name__})") from None
     if encode_value(value) != raw:
@@ -55,50 +63,32 @@ def decode_value(raw: bytes) -> Value:
     return cast(Value, value)
 
 
-def _pack(value: Value) -> bytes:
-    try:
-        return cast(bytes, msgpack.packb(value, use_bin_type=True))
-    except UnicodeEncodeError:
-        raise ValueRefused("text that is no valid Unicode (a lone surrogate)") from None
-
-
-def _normal(value: Any, depth: int, containers: list[int], path: str) -> Value:
-    """``value`` with its dicts sorted and its tuples as lists, if nothing in it is against the rules."""
+def _check(value: Any, depth: int, containers: int, path: str) -> int:
+    """Raise unless ``value`` obeys the rules that the encoder does not know; how many containers are left."""
     kind = type(value)
-    if kind is str or kind in _PLAIN:
-        return cast(Value, value)
-    if kind is int:
-        if not INT_MIN <= value <= INT_MAX:
-            raise ValueRefused("an int has at most 64 bits, sign included", path)
-        return cast(int, value)
+    if kind in _PLAIN:
+        return containers
     if kind is float:
         if math.isnan(value):
             raise ValueRefused("NaN equals nothing, so it is no value", path)
-        return cast(float, value)
-    containers[0] -= 1
-    if containers[0] < 0:
+        return containers
+    if kind is not list and kind is not dict and kind is not tuple:
+        raise ValueRefused(f"{kind.__name__} is no value; use None, bool, int, float, str, bytes, list or dict", path)
+    if not containers:
         raise ValueRefused(f"a value has at most {CONTAINERS_MAX} lists and dicts in all")
     if depth >= DEPTH_MAX:
         raise ValueRefused(f"lists and dicts nest at most {DEPTH_MAX} deep")
-    if kind is list or kind is tuple:
-        inner = depth + 1
-        return [
-            each if type(each) in _PLAIN else _normal(each, inner, containers, f"{path}[{at}]" if depth < 3 else path)
-            for at, each in enumerate(value)
-        ]
+    containers -= 1
     if kind is dict:
-        return _normal_dict(value, depth, containers, path)
-    raise ValueRefused(f"{kind.__name__} is no value; use None, bool, int, float, str, bytes, list or dict", path)
-
-
-def _normal_dict(value: dict[Any, Any], depth: int, containers: list[int], path: str) -> Value:
-    for key in value:
-        if type(key) is not str:
-            raise ValueRefused(f"a dict's keys are str, not {type(key).__name__}", path)
-    keys = sorted(value, key=_pack) if len(value) > 1 else value
-    return {
-        key: _normal(value[key], depth + 1, containers, f"{path}.{key[:40]}" if depth < 3 else path) for key in keys
-    }
+        if not _TEXT.issuperset(map(type, value)):
+            raise ValueRefused("a dict's keys are str", path)
+        if not _PLAIN.issuperset(map(type, value.values())):
+            for key, each in value.items():
+                containers = _check(each, depth + 1, containers, f"{path}.{key[:40]}" if depth < 3 else path)
+    elif not _PLAIN.issuperset(map(type, value)):
+        for at, each in enumerate(value):
+            containers = _check(each, depth + 1, containers, f"{path}[{at}]" if depth < 3 else path)
+    return containers
 
 
 def _no_extension(code: int, data: bytes) -> Value:

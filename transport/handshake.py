@@ -29,6 +29,8 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from transport.admission import admission as admission
+from transport.admission import new_secret as new_secret
 from transport.errors import (
     BadProof,
     Declined,

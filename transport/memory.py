@@ -1,8 +1,9 @@
 """Nodes in one process, linked without a socket: for tests and examples. The same handshake and lanes run over it.
 
-A ``MemoryNetwork`` knows hosts by name; each node gets a ``MemoryTransport(network, host)``. Messages arrive on a
-later loop turn, in order, at most ``wire_bytes`` a turn and direction. ``cut`` makes a pair of hosts silent, as a
-pulled cable does: what was sent waits, and arrives after ``heal`` unless an end gave up; ``reset`` ends conduits.
+A ``MemoryNetwork`` knows hosts by name; each node gets a ``MemoryTransport(network, host)``. Messages arrive in order
+on a later loop turn (after ``delay_ns()``), at most ``wire_bytes`` a turn and direction. ``cut`` makes a pair of hosts
+silent, as a pulled cable does: what was sent waits, and arrives after ``heal`` unless an end gave up; ``reset`` ends
+conduits.
 """
 
 from __future__ import annotations
@@ -100,8 +101,8 @@ class MemoryConduit:
 class MemoryNetwork:
     """Hosts by name, and which pairs of them are cut apart."""
 
-    def __init__(self, env: Env, *, wire_bytes: int = WIRE_BYTES) -> None:
-        self.wire_bytes = wire_bytes
+    def __init__(self, env: Env, *, wire_bytes: int = WIRE_BYTES, delay_ns: Callable[[], int] = lambda: 0) -> None:
+        self.wire_bytes, self._delay_ns = wire_bytes, delay_ns
         self.env = env
         self._listeners: dict[tuple[str, int], _MemoryListener] = {}
         self._hosts: dict[str, None] = {}
@@ -111,7 +112,8 @@ class MemoryNetwork:
         self._port = FIRST_PORT
 
     def soon(self, callback: Callable[[], None]) -> Timer:
-        return self.env.call_at(self.env.mono(), callback)
+        """On a later turn, after the delay drawn."""
+        return self.env.call_at(self.env.mono() + self._delay_ns(), callback)
 
     def is_cut(self, one: str, other: str) -> bool:
         return frozenset((one, other)) in self._cut

@@ -8,24 +8,29 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from transport.base import SECOND, Discovery, Storage
-from transport.errors import Misuse
-from transport.identity import ED25519
+from transport.base import SECOND, Discovery, Storage, StorageFault, Timer, Transport
+from transport.errors import KeyFileUnsafe, Misuse
+from transport.identity import ED25519, KEY_BYTES, Suite
 from transport.interfaces import Interfaces, system_interfaces
-
-if TYPE_CHECKING:
-    from transport.websocket import WebSocketTransport
+from transport.keyfile import KEY_FILE, load_or_create_seed
 
 T = TypeVar("T")
 
 OFFLOAD_THREADS = 2  # one for the disk, one for signatures: libsodium and SQLite both let go of the GIL
 OFFLOADS_MAX = 4096  # waiting or running; who offloads keeps few under way, so more is a bug of ours
+
+
+def host_name() -> str:
+    """This machine's name without its domain; "node" if it has none. For names people read, never for identity."""
+    return socket.gethostname().partition(".")[0] or "node"
 
 
 class SystemEnv:
@@ -44,10 +49,11 @@ class SystemEnv:
     ) -> None:
         from transport.websocket import WebSocketTransport  # 150 ms of aiohttp, which ``--help`` must not pay
 
-        self.suite = ED25519
+        self.suite: Suite = ED25519
         self.interfaces = interfaces or system_interfaces
         self._loop = asyncio.get_running_loop()
         self._websockets = WebSocketTransport(interfaces=self.interfaces)
+        self.transport: Transport = self._websockets
         self._open_storage = open_storage
         self._seed = os.urandom(32) if seed is None else seed
         self._streams: dict[str, Random] = {}  # their names are constants of the code, so it stays small
@@ -55,11 +61,6 @@ class SystemEnv:
         self._offloads = 0
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._closed = False
-
-    @property
-    def transport(self) -> WebSocketTransport:
-        """WebSocket over TLS."""
-        return self._websockets
 
     def now(self) -> int:
         """Wall time in ns; may jump."""
@@ -81,8 +82,9 @@ class SystemEnv:
             made = self._streams[stream] = Random(digest)
         return made
 
-    def entropy(self, count: int) -> bytes:
-        """Bytes nobody can guess."""
+    @staticmethod
+    def entropy(count: int) -> bytes:
+        """Bytes nobody can guess. Needs no loop, hence no instance."""
         return os.urandom(count)
 
     def discoveries(self) -> Sequence[Discovery]:
@@ -91,6 +93,15 @@ class SystemEnv:
         from transport.discovery.scout import Scout
 
         return [Scout(self, interfaces=self.interfaces), MulticastDns(self, interfaces=self.interfaces)]
+
+    def load_seed(self, data: str | None) -> bytes:
+        """See ``transport.base.Env``: the key file of ``data``, or 32 bytes that live as long as this process."""
+        if data is None:
+            return os.urandom(KEY_BYTES)
+        try:
+            return load_or_create_seed(Path(data) / KEY_FILE, self.entropy, self.suite)
+        except (KeyFileUnsafe, OSError) as failed:
+            raise StorageFault(str(failed)) from failed
 
     def open_storage(self, data: str | None) -> Storage:
         """See ``transport.base.Env``."""
@@ -104,12 +115,12 @@ class SystemEnv:
         self._offloads += 1
         self._pool.submit(self._work, work, done)
 
-    def spawn(self, task: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    def spawn(self, task: Coroutine[Any, Any, None], name: str) -> Timer:
         """Run a coroutine beside the others. What it raises goes to the loop's exception handler, under ``name``."""
         made = self._loop.create_task(task, name=name)
         self._tasks[made] = None
         made.add_done_callback(self._finished)
-        return made
+        return _Spawned(made)
 
     async def sleep(self, seconds: float) -> None:
         """Let others run for that long."""
@@ -146,6 +157,16 @@ class SystemEnv:
         self._tasks.pop(task, None)
         if not task.cancelled() and (bug := task.exception()) is not None:
             self._loop.call_exception_handler({"message": f"{task.get_name()} failed", "exception": bug, "task": task})
+
+
+class _Spawned:
+    __slots__ = ("_task",)
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    def cancel(self) -> None:
+        self._task.cancel()
 
 
 class _Timer:

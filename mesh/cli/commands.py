@@ -36,6 +36,26 @@ gossamer = Group(
 )  # fmt: skip
 
 
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from mesh.cli.version import own_version
+
+        Output().value(f"gossamer {own_version()}")
+        ctx.exit()
+
+
+gossamer.params.append(
+    click.Option(
+        ["--version"],
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_print_version,
+        help="Show the version.",
+    )
+)
+
+
 @gossamer.result_callback()
 def _result(code: int | None) -> int:
     return code or 0
@@ -76,6 +96,18 @@ def _client(data: Path | None, mesh: str | None) -> Any:
     from mesh.cli.control import connect
 
     return connect(data, mesh)
+
+
+def _complete_key(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Keys of the running node, for a shell that completes. Silent when there is none."""
+    from mesh.cli.control import ControlError
+
+    try:
+        with _client(ctx.params.get("data"), ctx.params.get("mesh")) as client:
+            keys = client.ask("keys", wait=2.0, prefix=incomplete, space=ctx.params.get("space") or "main")
+    except ControlError:
+        return []
+    return [key for key in keys if key.isprintable()]
 
 
 # -- a node ----------------------------------------------------------------------------------------------------------
@@ -196,7 +228,7 @@ def doctor(data: Path | None, mesh: str | None, as_json: bool) -> int:
 
 
 @gossamer.command()
-@click.argument("key")
+@click.argument("key", shell_complete=_complete_key)
 @space_option
 @node_options
 def get(key: str, space: str, data: Path | None, mesh: str | None, as_json: bool) -> None:
@@ -223,7 +255,7 @@ def _wrote(as_json: bool, key: str, confirm: str | None, value: Any = None) -> N
 
 
 @gossamer.command()
-@click.argument("key")
+@click.argument("key", shell_complete=_complete_key)
 @click.argument("value")
 @write_options
 def put(
@@ -239,7 +271,7 @@ def put(
 
 
 @gossamer.command()
-@click.argument("key")
+@click.argument("key", shell_complete=_complete_key)
 @click.argument("n", type=int, default=1)
 @write_options
 def incr(
@@ -251,7 +283,7 @@ def incr(
 
 
 @gossamer.command()
-@click.argument("key")
+@click.argument("key", shell_complete=_complete_key)
 @click.argument("n", type=int, default=1)
 @write_options
 def decr(
@@ -263,7 +295,7 @@ def decr(
 
 
 @gossamer.command()
-@click.argument("key")
+@click.argument("key", shell_complete=_complete_key)
 @click.argument("value")
 @write_options
 def add(
@@ -279,7 +311,7 @@ def add(
 
 
 @gossamer.command()
-@click.argument("key")
+@click.argument("key", shell_complete=_complete_key)
 @click.argument("value")
 @write_options
 def remove(
@@ -295,7 +327,7 @@ def remove(
 
 
 @gossamer.command()
-@click.argument("key")
+@click.argument("key", shell_complete=_complete_key)
 @write_options
 def delete(
     key: str, space: str, data: Path | None, mesh: str | None, as_json: bool, confirm: str | None, timeout: float
@@ -326,7 +358,7 @@ def digest(space: str, data: Path | None, mesh: str | None, as_json: bool) -> No
 
 
 @gossamer.command()
-@click.argument("key", required=False)
+@click.argument("key", required=False, shell_complete=_complete_key)
 @space_option
 @node_options
 def watch(key: str | None, space: str, data: Path | None, mesh: str | None, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -42,7 +43,7 @@ class Story:
         self._chapter = name
         if self._out.json:
             self._out.value({"event": "chapter", "name": name, "text": text})
-        self.say(f"\n{click.style(name, bold=True)}  {text}")
+        self.say(f"\n{click.style(name, bold=True) if sys.stdout.isatty() else name}  {text}")
 
     async def step(self, text: str, claim: Callable[[], Awaitable[Any]]) -> Any:
         """Do ``claim`` and print how long it took. It raises ``NotHeld`` where ``text`` turned out untrue."""
@@ -75,7 +76,8 @@ async def tell(story: Story, stage: Stage) -> None:
     story.chapter("share", "A counter, a set and a map, written on three nodes.")
     await story.step("ann, ben and cal each add to the counter 'visits'", lambda: _visits(everyone))
     await story.step("one adds to a set, one writes a map", lambda: _set_and_map(ben, cal))
-    shared = {"visits": 6, "colours": ["green", "red"], "lights": {"hall": "on", "porch": "off"}}
+    # a set reads in canonical order: of its elements' bytes, so shorter words come first
+    shared = {"visits": 6, "colours": ["red", "green"], "lights": {"hall": "on", "porch": "off"}}
     await story.step("all three read the same, and their digests are equal", lambda: _agree(everyone, shared))
 
     story.chapter("cut", "ann is cut off from ben and cal: each refuses the other's links (a deny list through the")
@@ -88,7 +90,7 @@ async def tell(story: Story, stage: Stage) -> None:
     story.chapter("heal", "The deny lists are lifted. Nobody decides who was right.")
     await story.step("all three list each other as alive again", lambda: _heal(everyone))
     joined = {
-        "visits": 6 + 100 + 20 + 3, "colours": ["blue", "green", "red", "yellow"],
+        "visits": 6 + 100 + 20 + 3, "colours": ["red", "blue", "green", "yellow"],
         "lights": {"attic": "on", "hall": "on", "porch": "off", "shed": "on"},
     }  # fmt: skip
     await story.step("nothing of either side is lost: 6 + 100 + 20 + 3 = 129", lambda: _agree(everyone, joined))

@@ -41,6 +41,13 @@ class Get(Request, frozen=True, tag="get"):
     space: Name = "main"
 
 
+class Keys(Request, frozen=True, tag="keys"):
+    """The keys of a space that begin with ``prefix``, at most a thousand: for a shell that completes."""
+
+    prefix: Annotated[str, Meta(max_length=512)] = ""
+    space: Name = "main"
+
+
 class Write(Request, frozen=True, kw_only=True):
     """A change of one key. Answered once it is durable here and, with ``confirm``, held by others."""
 
@@ -132,7 +139,7 @@ class Heal(Request, frozen=True, tag="heal"):
 
 AnyRequest: TypeAlias = (
     Status | Members | Explain | Leave
-    | Get | Put | Increment | Add | Remove | Field | Delete | Dump | Digest | Watch
+    | Get | Keys | Put | Increment | Add | Remove | Field | Delete | Dump | Digest | Watch
     | Send | Ask | Cut | Heal
 )  # fmt: skip
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,11 @@ import msgspec
 from mesh.cli import requests as ask
 from mesh.cli.control import ANSWER_BYTES_MAX, LENGTH, REQUEST_BYTES_MAX, ControlError, pack
 from mesh.cli.places import SOCKET, SOCKET_PATH_BYTES_MAX
+from mesh.protocol.facts import ClockAhead, Fact, PeerMisbehaved, PeerRefused
 from transport.identity import NodeId
 
+KEYS_MAX = 1000  # offered to a shell that completes
+NOTICED_MAX = 64  # of what doctor is told of the past; the oldest goes
 CLIENTS_MAX = 512  # connections at once: a shell loop with & fits; beyond it the newest is told to come again
 
 # What a request can rightly end in, beside the roots of the packages, which the caller names. Anything else is a bug
@@ -41,9 +46,20 @@ class ControlServer:
     ) -> None:  # fmt: skip
         self._node, self._data, self._leave, self._chaos, self._version = node, data, leave, chaos, version
         self._expected: tuple[type[Exception], ...] = (*EXPECTED, *errors, NotSo, ControlError)
+        self._noticed: deque[dict[str, Any]] = deque(maxlen=NOTICED_MAX)
         self._server: asyncio.Server | None = None
         self._clients: dict[asyncio.Task[None], None] = {}
         self._elsewhere: Path | None = None  # where the socket really is, when the data directory's path is too long
+
+    def notice(self, fact: Fact) -> None:
+        """Remember what ``gossamer doctor`` will want to know: who was turned away, whose clock is off."""
+        match fact:
+            case PeerRefused():
+                self._noticed.append({"kind": "refused", "address": fact.address, "reason": fact.reason})
+            case ClockAhead():
+                self._noticed.append({"kind": "clock", "member": fact.origin.node.short, "by_ms": fact.by_ms})
+            case PeerMisbehaved():
+                self._noticed.append({"kind": "misbehaved", "member": fact.peer.short, "rule": fact.rule})
 
     async def start(self) -> None:
         """Listen. The node must hold the data directory already: a socket found there is a left-over."""
@@ -124,22 +140,29 @@ class ControlServer:
         await writer.drain()
 
     async def _stream(
-        self, items: AsyncIterator[Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, items: AsyncGenerator[Any, None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Send items as they come, until they end or the client closes; it may not ask again meanwhile."""
+        first = asyncio.ensure_future(anext(items))
+        await asyncio.sleep(0)  # by now it listens: whatever happens after "started" is seen
         await self._tell(writer, {"started": True})
         closed = asyncio.ensure_future(reader.read(1))
-        sending = asyncio.ensure_future(self._send_all(items, writer))
+        sending = asyncio.ensure_future(self._send_all(first, items, writer))
         try:
             await asyncio.wait((closed, sending), return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 sending.result()
         finally:
-            closed.cancel()
-            sending.cancel()
-            await asyncio.gather(closed, sending, return_exceptions=True)
+            for task in (closed, sending, first):
+                task.cancel()
+            await asyncio.gather(closed, sending, first, return_exceptions=True)
+            await items.aclose()
 
-    async def _send_all(self, items: AsyncIterator[Any], writer: asyncio.StreamWriter) -> None:
+    async def _send_all(
+        self, first: asyncio.Future[Any], items: AsyncIterator[Any], writer: asyncio.StreamWriter
+    ) -> None:
+        with contextlib.suppress(StopAsyncIteration):
+            await self._tell(writer, {"item": await first})
         async for item in items:
             await self._tell(writer, {"item": item})
         await self._tell(writer, {"end": True})
@@ -153,7 +176,7 @@ class ControlServer:
             case ask.Members():
                 return [member_fields(each) for each in self._node.members()]
             case ask.Explain():
-                return self._node.explain()
+                return [*self._node.explain(), *self._noticed]
             case ask.Leave():
                 return True
             case ask.Get():
@@ -161,6 +184,9 @@ class ControlServer:
                 if request.key not in values:
                     raise NotSo(f"nothing is there under {request.key!r} in the space {request.space!r}")
                 return values[request.key]
+            case ask.Keys():
+                values = self._node.space(request.space).value
+                return sorted(key for key in values if key.startswith(request.prefix))[:KEYS_MAX]
             case ask.Write():
                 return await self._write(request)
             case ask.Dump():
@@ -213,7 +239,7 @@ class ControlServer:
             await space.confirm(request.confirm, timeout=request.timeout)
         return answer
 
-    async def _watch(self, request: ask.Watch) -> AsyncIterator[Any]:
+    async def _watch(self, request: ask.Watch) -> AsyncGenerator[Any, None]:
         async for event in self._node.space(request.space).watch(request.key):
             yield {
                 "space": request.space, "key": event.key, "path": list(event.path), "type": event.type,
@@ -227,7 +253,7 @@ class ControlServer:
         return {
             "id": str(node.id), "name": node.name, "mesh": node.mesh_name, "addresses": list(node.addresses),
             "data": str(self._data), "pid": os.getpid(), "version": self._version, "members": states,
-            "chaos": self._chaos,
+            "loopback_only": node.is_loopback_only, "chaos": self._chaos,
         }  # fmt: skip
 
     def _receiver(self, text: str) -> NodeId | str:

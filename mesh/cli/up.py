@@ -8,7 +8,6 @@ import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from mesh.cli.control import Client, ControlError, NoNode
 from mesh.cli.output import EventLines, complain
 from mesh.cli.server import ControlServer
 from mesh.cli.values import escape, show
+from mesh.cli.version import own_version
 from mesh.errors import MeshError
 from mesh.protocol.facts import Fact, MemberDown, MemberSuspect, MemberUp, PeerRefused
 from transport.base import StorageFault, StorageInUse
@@ -50,14 +50,6 @@ class Wish:
     data: Path | None
     json: bool
     chaos: bool
-
-
-def own_version() -> str:
-    """The version that is installed, or ``source`` when it runs from a checkout."""
-    try:
-        return version("gossamer")
-    except PackageNotFoundError:
-        return "source"
 
 
 def read_secret(path: Path | None) -> str | None:
@@ -150,7 +142,7 @@ async def run(wish: Wish) -> None:
         )  # fmt: skip
         if wish.secret_file is None and not wish.open and wish.listen is None:
             complain(REACH_OTHERS)
-        telling = asyncio.create_task(_tell(node, facts, lines))
+        telling = asyncio.create_task(_tell(node, facts, lines, server))
         waiting = asyncio.create_task(over.wait())
         await asyncio.wait((telling, waiting), return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
@@ -168,7 +160,7 @@ async def run(wish: Wish) -> None:
         lines.close()
 
 
-async def _tell(node: Any, facts: Any, lines: EventLines) -> None:
+async def _tell(node: Any, facts: Any, lines: EventLines, server: ControlServer) -> None:
     """Print what happens: first whom the node already knows, then each fact, nothing twice."""
     shown: dict[NodeId, tuple[str, int]] = {}
     for member in node.members():
@@ -176,6 +168,7 @@ async def _tell(node: Any, facts: Any, lines: EventLines) -> None:
             shown[member.id] = str(member.state), member.incarnation
             lines.event(*_member(member.id, member.name, str(member.state), None))
     async for fact in facts:
+        server.notice(fact)
         if isinstance(fact, MemberUp):
             if shown.get(fact.member) == ("alive", fact.incarnation):
                 continue

@@ -108,6 +108,7 @@ class FakeNode:
     spaces: dict[str, FakeSpace] = field(default_factory=dict)
     sent: list[Any] = field(default_factory=list)
     cut: list[NodeId] | None = None
+    is_loopback_only: bool = True
     bug: Exception | None = None
 
     def space(self, name: str) -> FakeSpace:

@@ -141,6 +141,19 @@ def test_completion_prints_a_script_and_completes(kind: str) -> None:
     assert "members" in told
 
 
+async def test_a_shell_completes_keys_of_the_running_node(node: FakeNode) -> None:
+    await gossamer("put", "greeting", "hello")
+    await gossamer("put", "gloss", "x")
+    told = await asyncio.to_thread(
+        shell, _GOSSAMER_COMPLETE="bash_complete", COMP_WORDS="gossamer get gr", COMP_CWORD="2"
+    )
+    assert told.stdout == "plain,greeting\n"
+
+
+def test_version() -> None:
+    assert shell("--version").stdout.startswith("gossamer ")
+
+
 def test_a_reader_that_has_enough_is_no_error() -> None:
     done = subprocess.run(
         f"{sys.executable} -m mesh.cli completion bash | head -c 1", shell=True, capture_output=True, text=True,

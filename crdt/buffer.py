@@ -1,0 +1,87 @@
+"""Changes that arrived before what they depend on."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+
+from crdt.change import Change
+from crdt.errors import CausalBufferFull
+
+CHANGES_MAX = 8192  # guess: two largest frames of smallest changes
+BYTES_MAX = 16 << 20  # guess: sixteen largest frames
+
+
+class CausalBuffer:
+    """Waiting changes by the actor whose operations each lacks first. Bounded: past it, a whole batch is refused."""
+
+    __slots__ = ("_bytes", "_held", "_number", "_waiting")
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, list[tuple[int, int, Change]]] = {}  # heaps of (count waited for, number, change)
+        self._held: dict[tuple[str, int], int] = {}  # what is in them, and its size
+        self._bytes = 0
+        self._number = 0  # settles ties in a heap
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def require_room(self, batch: list[Change], count: Callable[[str], int]) -> None:
+        """Raise ``CausalBufferFull`` if more of ``batch`` would wait than there is room for.
+
+        Costs next to nothing while there is room for all of it.
+        """
+        if len(self._held) + len(batch) <= CHANGES_MAX and self._bytes + sum(map(_size, batch)) <= BYTES_MAX:
+            return
+        # Which ones would wait? Everything that follows from what is there, in as many rounds as it takes.
+        counts: dict[str, int] = {}
+        missing: dict[str, int] = {}
+        left = [*batch, *(change for heap in self._waiting.values() for _, _, change in heap)]
+        while True:
+            rest: list[Change] = []
+            missing.clear()
+            for change in left:
+                have = counts.setdefault(change.actor, count(change.actor))
+                if change.last <= have:
+                    continue
+                lacking = {
+                    actor: needed
+                    for actor, needed in (*change.needs.items(), (change.actor, change.seq - 1))
+                    if counts.setdefault(actor, count(actor)) < needed
+                }
+                if lacking:
+                    rest.append(change)
+                    missing.update(lacking)
+                else:
+                    counts[change.actor] = change.last
+            if len(rest) == len(left):
+                break
+            left = rest
+        distinct = {(change.actor, change.seq): change for change in left}
+        if len(distinct) > CHANGES_MAX or sum(map(_size, distinct.values())) > BYTES_MAX:
+            unheld = {actor: seq for actor, seq in missing.items() if (actor, seq) not in distinct}
+            raise CausalBufferFull(len(self._held), len(batch), unheld or missing)
+
+    def wait(self, change: Change, index: int, needed: int) -> None:
+        """Keep ``change`` until actor number ``index`` has ``needed`` operations."""
+        name = (change.actor, change.seq)
+        if name in self._held:
+            return
+        self._held[name] = size = _size(change)
+        self._bytes += size
+        self._number += 1
+        heapq.heappush(self._waiting.setdefault(index, []), (needed, self._number, change))
+
+    def ready(self, index: int, count: int) -> Iterable[Change]:
+        """Take out those that waited for at most ``count`` operations of actor number ``index``."""
+        heap = self._waiting.get(index)
+        while heap and heap[0][0] <= count:
+            change = heapq.heappop(heap)[2]
+            self._bytes -= self._held.pop((change.actor, change.seq))
+            yield change
+        if heap is not None and not heap:
+            self._waiting.pop(index, None)
+
+
+def _size(change: Change) -> int:
+    return change.size

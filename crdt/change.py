@@ -1,0 +1,238 @@
+"""One transaction and its bytes.
+
+An *item* is a change as an entry of a frame's body: ``[deps, step, operations]``, and a fourth field with the names
+that deps and operations refer to, when there are any. ``deps`` is 0 or reference, count, reference, count, …; ``step``
+the HLC's difference from the actor's previous change. Actor, sequence and absolute HLC are the frame's; the standalone
+form carries them itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from crdt.actors import ACTOR_BYTES_MAX, check_actor
+from crdt.causal import OPERATIONS, Needs, Op
+from crdt.clock import SEQ_MAX
+from crdt.errors import CrdtError, InvalidBytes, UnknownOperation
+from crdt.hlc import HLC_MAX
+
+FRAME_BYTES_MAX = 1 << 20  # a protocol constant, the transport's
+CHANGE_BYTES_MAX = FRAME_BYTES_MAX - 4096  # an item must fit one frame, with its header and signature
+ITEMS_MAX = 4096
+VERSION = 1
+
+_NONE: Mapping[str, int] = {}
+_NO_NAMES: list[str] = []
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Change:
+    """What one actor did at once: operations that consume the dots ``seq`` to ``last``, in order, all or nothing.
+
+    ``deps`` are the clock entries that changed since the actor's previous change; with ``seq`` they say what must be
+    applied before. Its bytes are fixed when it is made.
+    """
+
+    __slots__ = ("_names", "_raw", "_step", "actor", "count", "deps", "hlc", "needs", "ops", "seq")
+
+    def __init__(
+        self, actor: str, seq: int, hlc: int, step: int, ops: Sequence[Op],
+        names: list[str] = _NO_NAMES, deps: Mapping[str, int] = _NONE, raw: Any = None,
+    ) -> None:  # fmt: skip
+        self.actor = actor
+        self.seq = seq
+        self.count = len(ops)
+        self.hlc = hlc
+        self.ops = ops
+        self.deps = deps
+        self.needs = deps  # deps, and what the operations name: never more than deps, if the author is honest
+        self._step = step
+        self._names = names
+        self._raw = raw
+
+    @property
+    def last(self) -> int:
+        """Sequence of its last operation."""
+        return self.seq + self.count - 1
+
+    @property
+    def names(self) -> list[str]:
+        """Actors its operations refer to."""
+        return self._names
+
+    @property
+    def size(self) -> int:
+        """Bytes of its item."""
+        return len(self.item())
+
+    def item(self) -> bytes:
+        """One MessagePack value for the body of a frame of this actor's log."""
+        raw = self._raw
+        if raw is None:
+            if self.deps or self._names:
+                names = list(self._names)
+                deps: list[int] = []
+                for actor, count in self.deps.items():
+                    if actor not in names:
+                        names.append(actor)
+                    deps += (names.index(actor), count)
+                raw = _encode((deps or 0, self._step, self.ops, names))
+            else:
+                raw = _encode((0, self._step, self.ops))
+            self._raw = raw
+        return raw if type(raw) is bytes else bytes(raw)
+
+    def encode(self) -> bytes:
+        """The standalone form."""
+        return _encode((VERSION, self.actor, self.seq, self.hlc, msgspec.Raw(self.item())))
+
+    @staticmethod
+    def decode(raw: bytes) -> Change:
+        """Back from ``encode``. Raises ``InvalidBytes`` or ``UnknownOperation``, in time and memory bounded by the
+        protocol's constants."""
+        if len(raw) > FRAME_BYTES_MAX:
+            raise InvalidBytes(f"a change of {len(raw)} bytes")
+        try:
+            _, actor, seq, hlc, item = _standalone_decode(raw)
+        except (msgspec.MsgspecError, RecursionError, ValueError) as wrong:
+            raise InvalidBytes(f"bytes that are no change: {wrong}") from None
+        return _read(item, actor, seq, hlc, absolute=True)
+
+    @staticmethod
+    def from_items(actor: str, first: int, hlc: int, body: bytes, items: int) -> list[Change]:
+        """The changes of a frame's body: ``first`` is the sequence of the first, ``hlc`` its stamp.
+
+        Raises ``InvalidBytes`` or ``UnknownOperation``; then none of them counts.
+        """
+        if len(body) > FRAME_BYTES_MAX or not 0 < items <= ITEMS_MAX:
+            raise InvalidBytes(f"a body of {len(body)} bytes and {items} items")
+        opening = bytes((0x90 | items,)) if items < 16 else b"\xdc" + items.to_bytes(2, "big")
+        if not body.startswith(opening):
+            raise InvalidBytes("a body that does not hold its items")
+        try:
+            raws = _body_decode(body)
+        except (msgspec.MsgspecError, RecursionError, ValueError) as wrong:
+            raise InvalidBytes(f"bytes that are no items: {wrong}") from None
+        changes = []
+        seq = first
+        for raw in raws:
+            change = _read(raw, actor, seq, hlc, absolute=not changes)
+            changes.append(change)
+            seq += change.count
+            hlc = change.hlc
+        return changes
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Change):
+            return NotImplemented
+        mine = (self.actor, self.seq, self.hlc, self.item())
+        return mine == (other.actor, other.seq, other.hlc, other.item())
+
+    def __hash__(self) -> int:
+        return hash((self.actor, self.seq))
+
+    def __repr__(self) -> str:
+        return f"Change({self.actor!r}, {self.seq}..{self.last}, {[type(op).__name__ for op in self.ops]})"
+
+
+def _read(raw: Any, actor: str, seq: int, hlc: int, *, absolute: bool) -> Change:
+    """One item. ``hlc``: its own stamp when ``absolute``, else the previous one's."""
+    try:
+        item = _item_decoder(len(OPERATIONS)).decode(raw)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as wrong:
+        raise _explain(raw, actor, seq, wrong) from None
+    ops = item.ops
+    if not absolute:
+        hlc += item.step
+    if not ops or not 0 < seq <= SEQ_MAX - len(ops) or not 0 <= hlc <= HLC_MAX:
+        raise InvalidBytes("a change with no operations, or out of bounds")
+    names = item.names
+    change = Change(actor, seq, hlc, item.step, ops, names, _NONE, raw)
+    deps = item.deps
+    try:
+        if not names:
+            if deps:
+                raise InvalidBytes("dependencies on actors the change does not name")
+            nameless = Needs(actor, names)
+            for op in ops:
+                op.check(nameless)
+            return change
+        _check_names(actor, names)
+        needs = Needs(actor, names)
+        if type(deps) is list:
+            needs.seen(deps)
+            change.deps = dict(needs.counts)
+        elif deps:
+            raise InvalidBytes("dependencies of another shape")
+        for op in ops:
+            op.check(needs)
+        change.needs = needs.counts
+    except UnknownOperation as newer:
+        raise UnknownOperation(actor, seq, newer.kind) from None
+    except (UnicodeEncodeError, OverflowError) as wrong:
+        raise InvalidBytes(str(wrong)) from None
+    return change
+
+
+def _check_names(actor: str, names: list[str]) -> None:
+    if len(set(names)) < len(names):
+        raise InvalidBytes("an actor named twice")
+    for name in names:
+        try:
+            check_actor(name)
+        except ValueError as wrong:
+            raise InvalidBytes(str(wrong)) from None
+
+
+def _explain(raw: Any, actor: str, seq: int, wrong: Exception) -> CrdtError:
+    """Why an item was not understood: an operation newer than this version, or plain nonsense."""
+    try:
+        for op in _shape_decode(raw).ops:
+            if len(op) and type(op) is list:
+                tag = msgspec.msgpack.decode(op[0], type=int)
+                if tag >= 0 and tag not in OPERATIONS:
+                    return UnknownOperation(actor, seq, tag)
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        pass  # nonsense down to its shape: say what was wrong first
+    return InvalidBytes(f"bytes that are no change: {wrong}")
+
+
+class _Shape(msgspec.Struct, array_like=True):
+    """An item whose operations are not looked into."""
+
+    deps: msgspec.Raw
+    step: int
+    ops: Annotated[list[Annotated[list[msgspec.Raw], Meta(max_length=64)]], Meta(max_length=1 << 16)]
+
+
+@functools.cache
+def _item_decoder(known: int) -> msgspec.msgpack.Decoder[Any]:
+    """Decoder of items for the operations there are by now."""
+    operations = functools.reduce(operator.or_, (OPERATIONS[tag] for tag in sorted(OPERATIONS)))  # type: ignore[arg-type]
+    step = Annotated[int, Meta(ge=0, le=HLC_MAX)]
+    name = Annotated[str, Meta(max_length=ACTOR_BYTES_MAX)]
+    item = msgspec.defstruct(
+        "Item",
+        [("deps", int | list[int]), ("step", step), ("ops", list[operations]), ("names", list[name], [])],  # type: ignore[valid-type]
+        array_like=True,
+        gc=False,
+    )
+    return msgspec.msgpack.Decoder(item)
+
+
+_Standalone = tuple[
+    Annotated[int, Meta(ge=VERSION, le=VERSION)],
+    Annotated[str, Meta(min_length=1, max_length=ACTOR_BYTES_MAX)],
+    Annotated[int, Meta(ge=1, le=SEQ_MAX)],
+    Annotated[int, Meta(ge=0, le=HLC_MAX)],
+    msgspec.Raw,
+]
+_standalone_decode = msgspec.msgpack.Decoder(_Standalone).decode
+_shape_decode = msgspec.msgpack.Decoder(_Shape).decode
+_body_decode = msgspec.msgpack.Decoder(Annotated[list[msgspec.Raw], Meta(max_length=ITEMS_MAX)]).decode

@@ -1,0 +1,84 @@
+"""What can go wrong with values that agree, and what became of the state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crdt.events import Event
+
+
+class CrdtError(Exception):
+    """Root of this package. The document is unchanged unless a subclass says otherwise."""
+
+
+class InvalidValue(CrdtError, ValueError):
+    """A local value, key or amount that no document may hold: wrong type, too long, too deep, NaN, over 64 bits."""
+
+
+class TypeClash(CrdtError, TypeError):
+    """``path`` holds something of another type. Delete it first, or use another key."""
+
+    def __init__(self, path: tuple[str, ...], wanted: str, found: Sequence[str]) -> None:
+        super().__init__(f"{'/'.join(path)} is a {' and a '.join(found)}, not a {wanted}: delete it or use another key")
+        self.path, self.wanted, self.found = path, wanted, tuple(found)
+
+
+class BoundExceeded(CrdtError):
+    """A bounded counter would have to spend rights its actor does not hold. ``holders``: who holds how many.
+
+    Ask a holder to ``transfer`` some, or spend less.
+    """
+
+    def __init__(self, path: tuple[str, ...], wanted: int, rights: int, holders: Mapping[str, int]) -> None:
+        rest = ", ".join(f"{actor} holds {held}" for actor, held in holders.items()) or "nobody holds any other"
+        super().__init__(f"{'/'.join(path)}: {wanted} wanted, {rights} held here; {rest}")
+        self.path, self.wanted, self.rights, self.holders = path, wanted, rights, dict(holders)
+
+
+class ChangeTooLarge(CrdtError):
+    """The change would not fit one frame. Split the transaction; nothing of it was kept."""
+
+    def __init__(self, size: int, size_max: int) -> None:
+        super().__init__(f"a change of {size} bytes, {size_max} fit: split it")
+        self.size, self.size_max = size, size_max
+
+
+class TransactionOpen(CrdtError):
+    """Not possible while a transaction is open: transactions do not nest, and nothing is read out of or into one."""
+
+
+class InvalidBytes(CrdtError):
+    """Bytes that no correct replica wrote. Nothing of them was kept; never retry."""
+
+
+class UnknownOperation(CrdtError):
+    """``actor`` wrote an operation or type newer than this version knows. Its log cannot be followed until upgraded.
+
+    Never skipped: what comes after it may rest on it.
+    """
+
+    def __init__(self, actor: str, seq: int, kind: int | str) -> None:
+        super().__init__(f"{actor or 'somebody'} wrote kind {kind!r} (seq {seq}), newer than this version: upgrade")
+        self.actor, self.seq, self.kind = actor, seq, kind
+
+
+class CausalBufferFull(CrdtError):
+    """Too many changes whose dependencies are missing. Nothing of the batch was kept: fetch ``missing``, then repeat."""
+
+    def __init__(self, held: int, offered: int, missing: Mapping[str, int]) -> None:
+        super().__init__(f"{held} changes wait already and {offered} more would; missing: {dict(missing)}")
+        self.held, self.offered, self.missing = held, offered, dict(missing)
+
+
+class HistoryCut(CrdtError):
+    """The changes asked for were folded into state, or never kept. Send a snapshot instead."""
+
+
+class ActorReused(CrdtError):
+    """``actor`` names two different histories. One of the writers must go on under a new actor (``renew``)."""
+
+    def __init__(self, actor: str, seq: int) -> None:
+        super().__init__(f"{actor} wrote two different changes at {seq}: one of its writers needs a new actor")
+        self.actor, self.seq = actor, seq

@@ -1,0 +1,102 @@
+"""What changed for an observer: plain values at paths. Folding a document's events over its value gives its value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from crdt.actors import ActorTable
+from crdt.causal import Path, Store
+from crdt.map import MapStore
+from crdt.value import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The value at ``key`` and ``path`` below it is ``value`` now; with ``present`` false, nothing is there any more.
+
+    ``type`` is the name of the type shown there, "delete" when nothing is. ``origin`` is the actor whose change did it,
+    "" after the join of a snapshot; ``local`` says whether that is this document's.
+    """
+
+    key: str
+    path: tuple[str, ...]
+    type: str
+    value: Value
+    origin: str
+    local: bool
+    present: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Concurrent writes at ``path``: ``shown`` won, ``others`` are kept beside it until a write that saw them.
+
+    ``types`` names the types kept there, the shown one first: more than one after a concurrent creation.
+    """
+
+    path: tuple[str, ...]
+    types: tuple[str, ...]
+    shown: Value
+    others: tuple[Value, ...]
+
+
+def event_at(root: MapStore, path: tuple[str, ...], names: ActorTable, origin: str, local: bool) -> Event:
+    """The event for a change at ``path``: at the deepest place along it that an observer can see."""
+    node: MapStore = root
+    for depth, key in enumerate(path, 1):
+        shown: Store | None = node.shown(key)
+        if shown is None:
+            return Event(path[0], path[1:depth], "delete", None, origin, local, present=False)
+        if depth == len(path) or not isinstance(shown, MapStore):
+            return Event(path[0], path[1:depth], shown.kind, shown.value(names), origin, local)
+        node = shown
+    raise AssertionError("a path has at least one key")
+
+
+def events_at(
+    root: MapStore, paths: Iterable[Path], names: ActorTable, origin: str, local: bool
+) -> list[Event]:  # fmt: skip
+    """Events for several paths, each place once."""
+    events: dict[tuple[str, ...], Event] = {}
+    for path in dict.fromkeys((path,) if type(path) is str else path for path in paths):
+        event = event_at(root, path, names, origin, local)  # type: ignore[arg-type]
+        events.setdefault((event.key, *event.path), event)
+    return list(events.values())
+
+
+def conflicts_under(root: MapStore, names: ActorTable, above: tuple[str, ...] = ()) -> list[Conflict]:
+    """All conflicts, by path in canonical order."""
+    found: list[Conflict] = []
+    for key in root.keys():
+        live, path = root.live(key), (*above, key)
+        others: list[Any] = live[0].others(names)
+        for each in live[1:]:
+            others += [each.value(names), *each.others(names)]
+        if others:
+            found.append(Conflict(path, tuple(each.kind for each in live), live[0].value(names), tuple(others)))
+        for each in live:
+            if isinstance(each, MapStore):
+                found += conflicts_under(each, names, path)
+    return found
+
+
+def fold(value: dict[str, Value], events: Iterable[Event]) -> dict[str, Value]:
+    """``value`` after ``events``. Changes and returns it. A map that became empty vanishes, as it does from values."""
+    for event in events:
+        chain = [value]
+        for key in (event.key, *event.path)[:-1]:
+            below = chain[-1].get(key)
+            if not isinstance(below, dict):
+                if not event.present:
+                    break
+                below = chain[-1][key] = {}
+            chain.append(below)
+        else:
+            last = (event.key, *event.path)[-1]
+            if event.present:
+                chain[-1][last] = event.value
+            else:
+                chain[-1].pop(last, None)
+    return value

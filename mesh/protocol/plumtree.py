@@ -1,0 +1,265 @@
+"""Broadcast of signed frames: Plumtree (Leitão, Pereira, Rodrigues, SRDS 2007), with a tree for every origin.
+
+An eager peer gets a frame at once, a lazy one is told by *ihave* and pulls (*graft*) what did not come by itself.
+Beyond the paper: a message is known by (origin, stream, sequence), so *ihave* is one entry a log however many frames,
+and nothing seen has to be remembered. While the mesh is small an origin's own frames are eager to all its links, one
+hop and no duplicates, and relays are lazy but for peers that grafted: so a cut direct link is bypassed at once.
+
+Door left open: re-optimisation of trees by measured latency (research 2.5) would live in ``_is_eager``'s overrides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias, assert_never
+
+from mesh.messages import ENTRIES_MAX, Graft, Have, IHave, LinkMessage, Prune, Want
+from mesh.protocol.effects import (
+    CancelTimer,
+    Effect,
+    Forked,
+    Gap,
+    Held,
+    Leave,
+    LinkClosed,
+    LinkUp,
+    Push,
+    PushRefused,
+    Received,
+    Repeated,
+    Send,
+    Serve,
+    SetTimer,
+    Slot,
+    TimerFired,
+)  # fmt: skip
+from mesh.protocol.logs import Logs
+from transport.base import MILLISECOND
+from transport.identity import NodeId, Origin
+
+Event: TypeAlias = (
+    LinkUp | LinkClosed | Received | Held | PushRefused | Repeated | Gap | Forked | TimerFired | Leave
+)  # fmt: skip
+
+IHAVE = ("tree", "ihave")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlumtreeConfig:
+    ihave_ms: int = 5  # iroh-gossip's dispatch interval: gathers a burst into one entry a log
+    graft_rtts: int = 3  # research 2.5: the eager copy gets that long to arrive by itself
+    graft_floor_ms: int = 20  # on a LAN three round trips are less than a busy interpreter's pause
+    origins_max: int = 4096  # trees remembered; beyond, the oldest falls back to the default
+
+    def __post_init__(self) -> None:
+        if self.ihave_ms <= 0 or self.graft_floor_ms <= 0 or self.graft_rtts < 1:
+            raise ValueError(f"need ihave_ms, graft_floor_ms > 0 and graft_rtts >= 1, got {self}")
+
+
+class Plumtree:
+    """Who gets which origin's frames at once, and who is only told. State bounded by links, origins and held logs."""
+
+    def __init__(
+        self, me: NodeId, config: PlumtreeConfig, logs: Logs, *, rtt_ns: Callable[[NodeId], int],
+        is_full_mesh: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        self.me, self._config, self._logs = me, config, logs
+        self._rtt_ns, self._is_full_mesh = rtt_ns, is_full_mesh
+        self._links: dict[NodeId, None] = {}
+        self._trees: dict[Origin, dict[NodeId, bool]] = {}  # origin -> peer -> eager; what differs from the default
+        self._sources: dict[Slot, NodeId] = {}  # who brought the newest frame of a log first
+        self._behind: dict[NodeId, dict[Slot, None]] = {}  # missed a push: pushing on would only make gaps
+        self._pending: dict[NodeId, dict[Slot, None]] = {}  # to be told by the next ihave
+        self._waits: dict[Slot, None] = {}  # graft timers set
+
+    def explain(self) -> dict[str, object]:
+        """Sizes of the tables, as plain values."""
+        return {
+            "trees": len(self._trees),
+            "behind": {str(peer): len(slots) for peer, slots in self._behind.items() if slots},
+            "waiting": len(self._waits),
+        }
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        match event:
+            case LinkUp(peer):
+                self._links[peer] = None
+                self._behind[peer] = {}
+                return []
+            case LinkClosed(peer):
+                return self._on_link_closed(peer)
+            case Held(slot, _, _, source, size):
+                return self._on_held(slot, source, size)
+            case Received(peer, message):
+                return self._on_message(peer, message, now) if peer in self._links else []
+            case PushRefused(peer, slot):
+                if peer not in self._links:
+                    return []
+                self._behind[peer][slot] = None
+                return self._note([peer], slot)
+            case Repeated(peer, slot, seq):
+                return self._on_repeated(peer, slot, seq)
+            case Gap(peer, slot, first):
+                return self._on_gap(peer, slot, first, now)
+            case TimerFired(("tree", "ihave")):
+                return self._tell()
+            case TimerFired(("tree", "graft", str() as stream, Origin() as origin)):
+                return self._on_graft_due(Slot(stream, origin), now)
+            case TimerFired():
+                return []
+            case Forked(origin):
+                return self._on_forked(origin)
+            case Leave():
+                out: list[Effect] = [*self._tell(), CancelTimer(IHAVE)]
+                out += [CancelTimer(_graft_timer(slot)) for slot in self._waits]
+                self._waits = {}
+                return out
+            case _:
+                assert_never(event)
+
+    def _on_link_closed(self, peer: NodeId) -> list[Effect]:
+        self._links.pop(peer, None)
+        self._behind.pop(peer, None)
+        self._pending.pop(peer, None)
+        for tree in self._trees.values():
+            tree.pop(peer, None)
+        self._trees = {origin: tree for origin, tree in self._trees.items() if tree}
+        return []
+
+    def _on_forked(self, origin: Origin) -> list[Effect]:
+        self._trees.pop(origin, None)
+        out: list[Effect] = [CancelTimer(_graft_timer(slot)) for slot in self._waits if slot.origin == origin]
+        self._waits = {slot: None for slot in self._waits if slot.origin != origin}
+        self._sources = {slot: peer for slot, peer in self._sources.items() if slot.origin != origin}
+        for table in (self._pending, self._behind):
+            for peer, slots in table.items():
+                table[peer] = {slot: None for slot in slots if slot.origin != origin}
+        return out
+
+    # -- pushing -----------------------------------------------------------------------------------------------------
+
+    def _is_eager(self, origin: Origin, peer: NodeId) -> bool:
+        if (chosen := self._trees.get(origin, {}).get(peer)) is not None:
+            return chosen
+        return not self._is_full_mesh() or origin.node == self.me
+
+    def _set(self, origin: Origin, peer: NodeId, eager: bool) -> None:
+        tree = self._trees.pop(origin, {})
+        self._trees[origin] = tree
+        tree[peer] = eager
+        if len(self._trees) > self._config.origins_max:
+            del self._trees[next(iter(self._trees))]
+
+    def _on_held(self, slot: Slot, source: NodeId | None, size: int) -> list[Effect]:
+        if slot.origin in self._logs.forked:
+            return []
+        seq = self._logs.head(slot).seq
+        if source is not None:
+            self._sources[slot] = source
+        out: list[Effect] = []
+        if slot in self._waits and next(self._logs.holders(slot), None) is None:
+            del self._waits[slot]
+            out.append(CancelTimer(_graft_timer(slot)))
+        eager: list[NodeId] = []
+        lazy: list[NodeId] = []
+        for peer in self._links:
+            if peer == source or self._logs.knows(peer, slot) >= seq:
+                continue
+            push = size > 0 and slot not in self._behind[peer] and self._is_eager(slot.origin, peer)
+            (eager if push else lazy).append(peer)
+        if eager:
+            out.append(Push(tuple(eager)))
+        return out + self._note(lazy, slot)
+
+    def _note(self, peers: list[NodeId], slot: Slot) -> list[Effect]:
+        """Tell these peers of ``slot`` with the next ihave."""
+        if not peers:
+            return []
+        idle = not self._pending
+        for peer in peers:
+            self._pending.setdefault(peer, {})[slot] = None
+        return [SetTimer(IHAVE, self._config.ihave_ms * MILLISECOND)] if idle else []
+
+    def _tell(self) -> list[Effect]:
+        pending, self._pending = self._pending, {}
+        out: list[Effect] = []
+        for peer, slots in pending.items():
+            entries = [
+                self._logs.have(slot)
+                for slot in sorted(slots)
+                if slot in self._logs.heads and self._logs.knows(peer, slot) < self._logs.heads[slot].seq
+            ]
+            for at in range(0, len(entries), ENTRIES_MAX):
+                out.append(Send(peer, IHave(entries[at : at + ENTRIES_MAX])))
+        return out
+
+    def _on_repeated(self, peer: NodeId, slot: Slot, seq: int) -> list[Effect]:
+        """Two peers push the same: the later one shall stop. In a full mesh the origin itself is never the one."""
+        if peer not in self._links:
+            return []
+        source = self._sources.get(slot)
+        unwanted = peer
+        if self._is_full_mesh() and peer == slot.origin.node:
+            if source is None or source == peer or source not in self._links:
+                return []
+            unwanted = source
+        return [Send(unwanted, Prune(slot.origin))]
+
+    # -- pulling -----------------------------------------------------------------------------------------------------
+
+    def _on_message(self, peer: NodeId, message: LinkMessage, now: int) -> list[Effect]:
+        match message:
+            case IHave(entries):
+                return self._on_ihave(peer, entries)
+            case Graft(stream, origin, after):
+                slot = Slot(stream, Origin(origin))
+                self._set(slot.origin, peer, True)
+                return self._serve(peer, slot, after)
+            case Want(stream, origin, after):
+                return self._serve(peer, Slot(stream, Origin(origin)), after)
+            case Prune(origin):
+                self._set(Origin(origin), peer, False)
+                return []
+            case _:
+                return []
+
+    def _serve(self, peer: NodeId, slot: Slot, after: int) -> list[Effect]:
+        """``peer`` pulls: from now on it is in step again, so pushing to it makes sense."""
+        self._behind[peer].pop(slot, None)
+        return [Serve(peer, slot, after)] if self._logs.head(slot).seq > after else []
+
+    def _on_ihave(self, peer: NodeId, entries: list[Have]) -> list[Effect]:
+        out: list[Effect] = []
+        for entry in entries:
+            slot = Slot(entry.stream, Origin(entry.origin))
+            if self._logs.claim(peer, slot, entry.seq) and slot not in self._waits:
+                self._waits[slot] = None
+                out.append(SetTimer(_graft_timer(slot), self._patience(peer)))
+        return out
+
+    def _patience(self, peer: NodeId) -> int:
+        return max(self._config.graft_floor_ms * MILLISECOND, self._config.graft_rtts * self._rtt_ns(peer))
+
+    def _on_graft_due(self, slot: Slot, now: int) -> list[Effect]:
+        if slot not in self._waits:
+            return []
+        del self._waits[slot]
+        holder = next(self._logs.holders(slot), None)
+        if holder is None or slot in self._logs.asked:
+            return []  # it came, or is on its way; repair watches over what was asked
+        return self._graft(*holder, slot, now)
+
+    def _graft(self, peer: NodeId, upto: int, slot: Slot, now: int) -> list[Effect]:
+        self._logs.ask(peer, slot, upto, now)
+        return [Send(peer, Graft(slot.stream, slot.origin, self._logs.head(slot).seq))]
+
+    def _on_gap(self, peer: NodeId, slot: Slot, first: int, now: int) -> list[Effect]:
+        """What is pushed should follow what is held: the frames between were refused or lost with a link."""
+        if peer not in self._links or not self._logs.claim(peer, slot, first) or slot in self._logs.asked:
+            return []
+        return self._graft(peer, first, slot, now)
+
+
+def _graft_timer(slot: Slot) -> tuple[str, str, str, Origin]:
+    return "tree", "graft", slot.stream, slot.origin

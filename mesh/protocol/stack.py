@@ -1,0 +1,184 @@
+"""The four cores coupled: one machine that is told what happened and says what to do.
+
+Order within one event: membership first (it decides who counts), then the overlay (who is linked), then broadcast,
+then repair. Changes of membership reach the overlay as ``MemberChanged``, inside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import assert_never
+
+from mesh.messages import (
+    Digest,
+    Disconnect,
+    Graft,
+    IHave,
+    LinkMessage,
+    Probe,
+    ProbeAck,
+    ProbeFor,
+    ProbeVerdict,
+    Prune,
+    Records,
+    Rumour,
+    Shuffle,
+    Vector,
+    Want,
+)
+from mesh.protocol.antientropy import AntiEntropy, AntiEntropyConfig
+from mesh.protocol.effects import (
+    DialRefused,
+    Effect,
+    Event,
+    Forked,
+    Gap,
+    Heard,
+    Held,
+    Leave,
+    LinkClosed,
+    LinkUp,
+    LoopLate,
+    PushRefused,
+    Received,
+    Repeated,
+    Started,
+    TimerFired,
+)  # fmt: skip
+from mesh.protocol.hyparview import HyParView, HyParViewConfig
+from mesh.protocol.logs import Logs
+from mesh.protocol.members import MemberChanged, MemberForgotten, MemberView
+from mesh.protocol.plumtree import Plumtree, PlumtreeConfig
+from mesh.protocol.swim import Event as SwimEvent
+from mesh.protocol.swim import Swim, SwimConfig
+from transport.identity import Identity, Mesh, NodeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackConfig:
+    swim: SwimConfig = field(default_factory=SwimConfig)
+    hyparview: HyParViewConfig = field(default_factory=HyParViewConfig)
+    plumtree: PlumtreeConfig = field(default_factory=PlumtreeConfig)
+    antientropy: AntiEntropyConfig = field(default_factory=AntiEntropyConfig)
+
+
+class Stack:
+    """The protocol of one node. ``handle`` is total: stale and foreign events do nothing.
+
+    ``durable``: this node has a disk, and says so in its record. ``incarnation``: where to go on; a node that does
+    not remember starts at 1 and learns from its peers whether that is too low.
+    """
+
+    def __init__(
+        self, identity: Identity, mesh: Mesh, config: StackConfig, rng: Random, *, name: str, incarnation: int = 1,
+        durable: bool = False,
+    ) -> None:  # fmt: skip
+        self.me = identity.id
+        self.swim = Swim(identity, mesh, config.swim, rng, name=name, incarnation=incarnation, durable=durable)
+        self.overlay = HyParView(self.me, config.hyparview, rng)
+        self.logs = Logs(config.antientropy.claims_max)
+        self.tree = Plumtree(
+            self.me, config.plumtree, self.logs, rtt_ns=self.swim.rtt_ns, is_full_mesh=self._is_full_mesh
+        )  # fmt: skip
+        self.repair = AntiEntropy(config.antientropy, self.logs, rng, rtt_ns=self.swim.rtt_ns)
+
+    def _is_full_mesh(self) -> bool:
+        return self.overlay.is_full_mesh
+
+    # -- questions ---------------------------------------------------------------------------------------------------
+
+    @property
+    def incarnation(self) -> int:
+        """This node's own; worth keeping on disk."""
+        return self.swim.incarnation
+
+    @property
+    def links(self) -> tuple[NodeId, ...]:
+        """Peers linked now."""
+        return tuple(self.overlay.links)
+
+    def members(self) -> list[MemberView]:
+        """Every member, itself included, by name and key."""
+        return self.swim.views()
+
+    def resolve(self, name: str) -> list[NodeId]:
+        """Members called ``name``: those present if any, else those down or left. Two of one name are both named."""
+        called = [view for view in self.members() if view.name == name]
+        present = [view.id for view in called if view.state in ("alive", "suspect")]
+        return present or [view.id for view in called]
+
+    def explain(self) -> dict[str, object]:
+        """Why things are as they are: plain values for ``gossamer doctor`` and ``node.explain()``."""
+        return {
+            "membership": self.swim.explain(),
+            "overlay": self.overlay.explain(),
+            "broadcast": self.tree.explain(),
+            "repair": self.repair.explain(),
+        }
+
+    # -- the machine -------------------------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        match event:
+            case Started():
+                return [*self._swim(event, now), *self.overlay.handle(event, now), *self.repair.handle(event, now)]
+            case LinkUp(peer):
+                self.logs.met(peer)
+                out = [*self._swim(event, now), *self.overlay.handle(event, now)]
+                return [*out, *self.tree.handle(event, now), *self.repair.handle(event, now)]
+            case LinkClosed(peer, cause):
+                event = LinkClosed(peer, self.overlay.cause(peer, cause))
+                self.logs.lost(peer)
+                out = [*self.overlay.handle(event, now), *self._swim(event, now)]
+                return [*out, *self.tree.handle(event, now), *self.repair.handle(event, now)]
+            case DialRefused() | LoopLate():
+                return self._swim(event, now)
+            case Heard():
+                return self._swim(event, now)
+            case Received(peer, message):
+                return self._swim(event, now) + self._on_message(event, peer, message, now)
+            case Held(slot, _, head, source, _):
+                self.logs.held(slot, head, source)
+                return [*self.tree.handle(event, now), *self.repair.handle(event, now)]
+            case PushRefused() | Repeated() | Gap():
+                return [*self.tree.handle(event, now), *self.repair.watch()]
+            case Forked(origin):
+                self.logs.fork(origin)
+                return [*self.tree.handle(event, now), *self.repair.handle(event, now)]
+            case TimerFired(("tree", *_)):
+                return [*self.tree.handle(event, now), *self.repair.watch()]
+            case TimerFired(("repair", *_)):
+                return self.repair.handle(event, now)
+            case TimerFired(("overlay", *_)):
+                return self.overlay.handle(event, now)
+            case TimerFired():
+                return self._swim(event, now)
+            case Leave():
+                out = [*self.tree.handle(event, now), *self.repair.handle(event, now)]
+                return [*out, *self.overlay.handle(event, now), *self._swim(event, now)]
+            case _:
+                assert_never(event)
+
+    def _on_message(self, event: Received, peer: NodeId, message: LinkMessage, now: int) -> list[Effect]:
+        match message:
+            case Rumour() | Records() | Probe() | ProbeAck() | ProbeFor() | ProbeVerdict():
+                return []  # membership has seen it
+            case Shuffle() | Disconnect():
+                return self.overlay.handle(event, now)
+            case IHave() | Graft() | Prune() | Want():
+                return [*self.tree.handle(event, now), *self.repair.watch()]
+            case Digest() | Vector():
+                return self.repair.handle(event, now)
+            case _:
+                return []  # not this room's: state, messaging
+
+    def _swim(self, event: SwimEvent, now: int) -> list[Effect]:
+        """Membership, and what the overlay makes of its changes."""
+        out: list[Effect] = []
+        for effect in self.swim.handle(event, now):
+            if isinstance(effect, MemberChanged | MemberForgotten):
+                out += self.overlay.handle(effect, now)
+            else:
+                out.append(effect)
+        return out

@@ -1,0 +1,675 @@
+"""Who is alive: SWIM (Das, Gupta, Motivala 2002) with Lifeguard (Dadgar et al. 2017, arXiv:1707.00788), on links.
+
+Two detectors. *A link that closed* is evidence at once, since a dead process closes its connections: peers are asked
+whether they still reach the target, and it is dialled again; nobody reaches it and the dial is refused: down, within
+a round trip. *Silence* (a frozen process, a cut cable) is probed for: directly, then through others, then suspected
+for a while in which any byte heard clears it. A node that ran late itself distrusts itself first.
+
+Every node probes the peers it is linked to; links are symmetric, so everyone is watched. News floods on links, and a
+core forwards only what rose in its own table, so floods end. Only a member raises its own incarnation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from random import Random
+from typing import TypeAlias, assert_never
+
+from mesh.messages import LinkMessage, Probe, ProbeAck, ProbeFor, ProbeVerdict, Records, Rumour
+from mesh.protocol.effects import (
+    CancelTimer,
+    CloseLink,
+    Connect,
+    DialRefused,
+    Effect,
+    Emit,
+    Heard,
+    Leave,
+    LinkClosed,
+    LinkUp,
+    LoopLate,
+    Received,
+    Send,
+    SetTimer,
+    Started,
+    TimerFired,
+)  # fmt: skip
+from mesh.protocol.facts import Dropped, MemberDown, MemberSuspect, MemberUp, PeerMisbehaved
+from mesh.protocol.members import Member, MemberChanged, MemberForgotten, MemberTable, MemberView, State
+from mesh.protocol.partition import HEALED, SUSPECTED, PartitionConfig, PartitionWatch
+from mesh.protocol.record import INCARNATION_MAX, MemberRecord, decode, sign
+from mesh.protocol.watch import Inquiry, Stage, Watch, suspicion_timeout_ns
+from transport.base import MILLISECOND, SECOND
+from transport.errors import PeerFault
+from transport.identity import Identity, Mesh, NodeId
+
+Event: TypeAlias = (
+    Started | LinkUp | LinkClosed | DialRefused | Received | Heard | TimerFired | LoopLate | Leave
+)  # fmt: skip
+SwimEffect: TypeAlias = Effect | MemberChanged | MemberForgotten
+
+TICK = ("swim", "tick")
+RECORDS_PER_MESSAGE = 128  # of at most 4 KiB: stays under the largest link frame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwimConfig:
+    quiet_ms: int = 400  # nothing heard for so long: probe. DESIGN: frozen seen in 2-2.5 s
+    probe_floor_ms: int = 100  # least wait for an answer: a busy interpreter answers late, not never
+    probe_cap_ms: int = 1000  # most, before the health multiplier: a bad estimate must not blind the detector
+    indirect_peers: int = 3  # SWIM's k; memberlist's setting
+    indirect_factor: int = 2  # an indirect answer takes two round trips
+    suspicion_min_ms: int = 1400  # measured need: a starved process answers within 1 s at four times the CPU
+    suspicion_max_ms: int = 2000  # nobody confirmed: silence to down in 2.7 s, under the promised 3 s
+    confirmations: int = 3  # memberlist's setting; at most the members that could confirm
+    link_silent_ms: int = 2000  # others reach it, we do not: this link is broken, dial a new one
+    inquiry_ms: int = 500  # a closed link is answered for within that, or it becomes a suspicion
+    unlinked_ms: int = 3000  # a member nobody here is linked to is asked about after this
+    unlinked_members_max: int = 12  # in larger meshes not being linked is normal (hyparview)
+    closed_memory_ms: int = 5000  # how long "my link to it closed" is an answer
+    fresh_ms: int = 1000  # heard within: a rumour that says down is doubted
+    health_max: int = 8  # Lifeguard's awareness limit
+    late_ms: int = 100  # own loop behind by more than this: one step of distrust each
+    askers_max: int = 64  # of one target; more are told "silent"
+    forget_s: int = 7 * 24 * 3600  # DESIGN 6: the lease after which a member no longer counts
+    members_max: int = 4096  # the bound of the table; oldest down goes first
+    tick_ms: int = 1000
+    partition: PartitionConfig = field(default_factory=PartitionConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.probe_floor_ms <= self.probe_cap_ms:
+            raise ValueError(f"need 0 < probe_floor_ms <= probe_cap_ms, got {self}")
+        if not 0 < self.suspicion_min_ms <= self.suspicion_max_ms:
+            raise ValueError(f"need 0 < suspicion_min_ms <= suspicion_max_ms, got {self}")
+        if self.members_max < 2 or self.quiet_ms <= 0 or self.tick_ms <= 0:
+            raise ValueError(f"need members_max >= 2, quiet_ms and tick_ms > 0, got {self}")
+
+
+class Swim:
+    """One node's view of who is there. Feed it its ``Event``s; it answers with effects and ``MemberChanged``.
+
+    State: the member table, one ``Watch`` a link, one ``Inquiry`` a closed link; each goes with its link or answer.
+    """
+
+    def __init__(
+        self, identity: Identity, mesh: Mesh, config: SwimConfig, rng: Random, *, name: str, incarnation: int,
+        durable: bool,
+    ) -> None:  # fmt: skip
+        self._identity, self._mesh, self._config, self._rng = identity, mesh, config, rng
+        self._name, self._durable = name, durable
+        self._record = sign(
+            identity, mesh, name=name, incarnation=incarnation, left=False, addresses=(), durable=durable
+        )  # fmt: skip
+        self.me = identity.id
+        self.table = MemberTable(self._record, config.members_max, 0)
+        self.health = 0  # Lifeguard's awareness: 0 healthy; every timeout is stretched by 1 + health
+        self._watches: dict[NodeId, Watch] = {}
+        self._inquiries: dict[NodeId, Inquiry] = {}
+        self._closed: dict[NodeId, int] = {}  # when a link to it closed unexpectedly
+        self._suspicions: dict[NodeId, tuple[int, int]] = {}  # member: since, deadline
+        self._partition = PartitionWatch(config.partition)
+        self._number = 0
+        self._started = self._left = False
+
+    # -- questions ---------------------------------------------------------------------------------------------------
+
+    @property
+    def incarnation(self) -> int:
+        """This node's own, as last signed."""
+        return self._record.incarnation
+
+    def rtt_ns(self, peer: NodeId) -> int:
+        """Smoothed round trip to a linked peer; a cautious guess for others."""
+        watch = self._watches.get(peer)
+        return watch.rtt_ns if watch else 50 * MILLISECOND
+
+    def views(self) -> list[MemberView]:
+        """Every member, itself included, by name and key."""
+        rows = []
+        for member in self.table:
+            watch = self._watches.get(member.record.node)
+            rtt = watch.rtt_ns / MILLISECOND if watch else (0.0 if member.record.node == self.me else None)
+            record = member.record
+            state = member.state.name.lower()
+            rows.append(
+                MemberView(
+                    id=record.node,
+                    name=record.name,
+                    state=state,
+                    addresses=record.addresses,
+                    incarnation=member.incarnation,
+                    rtt_ms=rtt,
+                    since=member.since,
+                    durable=record.durable,
+                )
+            )
+        return sorted(rows, key=lambda row: (row.name, row.id))
+
+    def explain(self) -> dict[str, object]:
+        """Doubts and questions under way, as plain values."""
+        return {
+            "health": self.health,
+            "linked": {str(peer): watch.stage.name.lower() for peer, watch in sorted(self._watches.items())},
+            "suspected": [str(member) for member in sorted(self._suspicions)],
+            "asking_about": [str(member) for member in sorted(self._inquiries)],
+        }
+
+    # -- the machine -------------------------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: int) -> list[SwimEffect]:
+        match event:
+            case Started(addresses):
+                return self._on_started(addresses, now)
+            case _ if self._left:
+                return []  # this node said goodbye: nothing it learns now is its to tell
+            case LinkUp(peer, rtt_ns):
+                return self._on_link_up(peer, rtt_ns, now)
+            case LinkClosed(peer, cause):
+                return self._on_link_closed(peer, cause, now)
+            case DialRefused(member, refused):
+                return self._on_dial_refused(member, refused, now)
+            case Received(peer, message):
+                return self._heard(peer, now) + self._on_message(peer, message, now)
+            case Heard(peer):
+                return self._heard(peer, now)
+            case TimerFired(key):
+                return self._on_timer(key, now)
+            case LoopLate(by_ns):
+                return self._on_late(by_ns, now)
+            case Leave():
+                return self._on_leave(now)
+            case _:
+                assert_never(event)
+
+    def _on_message(self, peer: NodeId, message: LinkMessage, now: int) -> list[SwimEffect]:
+        match message:
+            case Records(records):
+                return self._on_records(peer, records, now)
+            case Rumour():
+                return self._on_rumour(peer, message, now)
+            case Probe(number):
+                return [Send(peer, ProbeAck(number))]
+            case ProbeAck(number):
+                if (watch := self._watches.get(peer)) and watch.answered(number, now):
+                    self.health = max(0, self.health - 1)
+                return []
+            case ProbeFor(number, target):
+                return self._on_probe_for(peer, number, NodeId(target), now)
+            case ProbeVerdict(number, target, verdict):
+                return self._on_verdict(peer, number, NodeId(target), verdict, now)
+            case _:
+                return []  # another core's
+
+    def _on_timer(self, key: object, now: int) -> list[SwimEffect]:
+        match key:
+            case ("swim", "tick"):
+                return self._on_tick(now)
+            case ("swim", "watch", NodeId() as peer):
+                return self._on_watch(peer, now)
+            case ("swim", "suspect", NodeId() as member):
+                return self._on_suspicion(member, now)
+            case ("swim", "inquiry", NodeId() as target):
+                inquiry = self._inquiries.get(target)
+                return [] if inquiry is None else self._judge(inquiry, now, deadline=True)
+            case ("swim", "ask", NodeId() as target):
+                watch = self._watches.get(target)
+                return [] if watch is None else self._answer(watch, "silent")
+            case _ if key == SUSPECTED:
+                here = tuple(each.record.node for each in self.table if each.state.is_present)
+                return [*self._partition.on_window(here)]
+            case _ if key == HEALED:
+                return [*self._partition.on_healed()]
+            case _:
+                return []
+
+    # -- oneself -----------------------------------------------------------------------------------------------------
+
+    def _on_started(self, addresses: tuple[str, ...], now: int) -> list[SwimEffect]:
+        if self._started and addresses == self._record.addresses:
+            return []
+        first, self._started = not self._started, True
+        out = self._speak(self.incarnation + (0 if first else 1), now, addresses=addresses)
+        return [*out, SetTimer(TICK, self._config.tick_ms * MILLISECOND)] if first else out
+
+    def _speak(
+        self, incarnation: int, now: int, *, addresses: tuple[str, ...] | None = None, left: bool = False
+    ) -> list[SwimEffect]:
+        """Sign a new record of this node and tell every neighbour."""
+        self._record = sign(
+            self._identity, self._mesh, name=self._name, incarnation=incarnation, left=left,
+            addresses=self._record.addresses if addresses is None else addresses, durable=self._durable,
+        )  # fmt: skip
+        self.table.own(self._record, now)
+        return self._flood(Records([self._record.raw]))
+
+    def _refute(self, incarnation: int, now: int) -> list[SwimEffect]:
+        """Somebody doubts us, or holds another word of ours: outlive it."""
+        if incarnation < self.incarnation or incarnation >= INCARNATION_MAX:
+            return []
+        return self._speak(incarnation + 1, now)
+
+    def _on_leave(self, now: int) -> list[SwimEffect]:
+        out = self._speak(self.incarnation, now, left=True)
+        for peer in self._watches:
+            out += [CancelTimer(("swim", "watch", peer)), CancelTimer(("swim", "ask", peer))]
+        out += [CancelTimer(("swim", "inquiry", target)) for target in self._inquiries]
+        out += [CancelTimer(("swim", "suspect", member)) for member in self._suspicions]
+        out += [CancelTimer(TICK), CancelTimer(SUSPECTED), CancelTimer(HEALED)]
+        out += [CloseLink(peer, "left") for peer in self._watches]
+        self._left = True
+        return out
+
+    def _on_late(self, by_ns: int, now: int) -> list[SwimEffect]:
+        """Our own loop slept: what we did not hear in that time says nothing about others. Listen anew."""
+        late_ns = self._config.late_ms * MILLISECOND
+        if by_ns < late_ns:
+            return []
+        self.health = min(self._config.health_max, self.health + 1 + by_ns // (10 * late_ns))
+        out: list[SwimEffect] = []
+        for watch in self._watches.values():
+            if watch.stage is not Stage.QUIET:
+                out += self._probe(watch, now)
+        for member in self._suspicions:
+            out += self._doubt(member, now, anew=True)
+        return out
+
+    # -- links -------------------------------------------------------------------------------------------------------
+
+    def _on_link_up(self, peer: NodeId, rtt_ns: int, now: int) -> list[SwimEffect]:
+        self._watches[peer] = Watch(peer, rtt_ns, now)
+        self._closed.pop(peer, None)
+        out: list[SwimEffect] = self._end_inquiry(peer) + self._introduce(peer)
+        return [*out, self._arm(self._watches[peer], self._config.quiet_ms * MILLISECOND, now)]
+
+    def _introduce(self, peer: NodeId) -> list[SwimEffect]:
+        """Everything we know, to a new neighbour: records of those present or left, rumours about the others."""
+        words = [each.record.raw for each in self.table if each.state in (State.ALIVE, State.LEFT)]
+        out: list[SwimEffect] = [
+            Send(peer, Records(words[at : at + RECORDS_PER_MESSAGE]))
+            for at in range(0, len(words), RECORDS_PER_MESSAGE)
+        ]
+        for member in self.table:
+            if member.state in (State.SUSPECT, State.DOWN):
+                out.append(Send(peer, self._rumour_of(member, whole=True)))
+        return out
+
+    def _on_link_closed(self, peer: NodeId, cause: str, now: int) -> list[SwimEffect]:
+        watch = self._watches.pop(peer, None)
+        if watch is None:
+            return []
+        out: list[SwimEffect] = [CancelTimer(("swim", "watch", peer))]
+        unexpected = cause in ("closed", "timeout")
+        if unexpected:
+            self._closed[peer] = now
+        out += self._answer(watch, "closed" if unexpected else "unlinked")
+        if member := self.table.get(peer):
+            member.unlinked_since = now
+        for inquiry in [*self._inquiries.values()]:
+            if peer in inquiry.asked and inquiry.asked.pop(peer) is None:
+                out += self._judge(inquiry, now)
+        if not unexpected or member is None or not member.state.is_present:
+            return out
+        return out + self._inquire(member, now, redial=True)
+
+    def _on_dial_refused(self, member: NodeId, refused: bool, now: int) -> list[SwimEffect]:
+        inquiry = self._inquiries.get(member)
+        if inquiry is None or member in self._watches:
+            return []
+        inquiry.dial = "refused" if refused else "failed"
+        return self._judge(inquiry, now)
+
+    def _inquire(self, member: Member, now: int, *, redial: bool) -> list[SwimEffect]:
+        """Nobody home? Ask every other neighbour, and dial again."""
+        target = member.record.node
+        if target in self._inquiries:
+            return []
+        self._number += 1
+        asked = [peer for peer in self._watches if peer != target]
+        inquiry = self._inquiries[target] = Inquiry(target, self._number, asked, dial="" if redial else "failed")
+        out: list[SwimEffect] = [Connect(target, member.record.addresses)] if redial else []
+        out += [Send(peer, ProbeFor(self._number, target)) for peer in asked]
+        out.append(SetTimer(("swim", "inquiry", target), self._stretched(self._config.inquiry_ms)))
+        return out + self._judge(inquiry, now)
+
+    def _judge(self, inquiry: Inquiry, now: int, *, deadline: bool = False) -> list[SwimEffect]:
+        target = inquiry.target
+        verdicts = inquiry.asked.values()
+        if "alive" in verdicts:
+            return self._end_inquiry(target)  # somebody reaches it: the wish to link stays the overlay's
+        if not deadline and (None in verdicts or not inquiry.dial):
+            return []
+        out = self._end_inquiry(target)
+        if target in self._watches:
+            return out
+        if inquiry.dial == "refused" and all(verdict in ("closed", "unlinked") for verdict in verdicts):
+            return out + self._declare(target, "closed", now)
+        return out + self._suspect(target, now)
+
+    def _end_inquiry(self, target: NodeId) -> list[SwimEffect]:
+        return [CancelTimer(("swim", "inquiry", target))] if self._inquiries.pop(target, None) else []
+
+    # -- probing -----------------------------------------------------------------------------------------------------
+
+    def _stretched(self, ms: int) -> int:
+        return ms * MILLISECOND * (1 + self.health)
+
+    def _timeout(self, watch: Watch) -> int:
+        low, high = self._config.probe_floor_ms * MILLISECOND, self._config.probe_cap_ms * MILLISECOND
+        return min(high, max(low, watch.timeout_ns)) * (1 + self.health)
+
+    def _arm(self, watch: Watch, after_ns: int, now: int) -> SetTimer:
+        watch.due = now + after_ns
+        return SetTimer(("swim", "watch", watch.peer), after_ns)
+
+    def _probe(self, watch: Watch, now: int) -> list[SwimEffect]:
+        self._number += 1
+        watch.probed(self._number, now)
+        return [Send(watch.peer, Probe(self._number)), self._arm(watch, self._timeout(watch), now)]
+
+    def _on_watch(self, peer: NodeId, now: int) -> list[SwimEffect]:
+        watch = self._watches.get(peer)
+        if watch is None:
+            return []
+        quiet_ns = self._config.quiet_ms * MILLISECOND
+        if now - watch.due > self._config.late_ms * MILLISECOND:
+            return self._probe(watch, now)  # we slept, not they: ask again before doubting
+        if watch.heard >= watch.probed_at:
+            watch.stage = Stage.QUIET  # answered, or there was no need to ask
+            if now - watch.heard < quiet_ns:
+                return [self._arm(watch, watch.heard + quiet_ns - now, now)]
+        match watch.stage:
+            case Stage.QUIET | Stage.SUSPECTED:
+                suspected = watch.stage is Stage.SUSPECTED
+                out = self._probe(watch, now)
+                if suspected:
+                    watch.stage = Stage.SUSPECTED
+                    out[-1] = self._arm(watch, quiet_ns, now)
+                return out
+            case Stage.PROBED:
+                return self._ask_others(watch, now)
+            case Stage.ASKED:
+                if "alive" in watch.verdicts.values() or not self._is_present(peer):
+                    if now - watch.heard > self._stretched(self._config.link_silent_ms):
+                        return [CloseLink(peer, "timeout")]  # it may live, this link does not; a new one is dialled
+                    return self._probe(watch, now)
+                watch.stage = Stage.SUSPECTED
+                return [*self._suspect(peer, now), self._arm(watch, quiet_ns, now)]
+            case _:
+                assert_never(watch.stage)
+
+    def _ask_others(self, watch: Watch, now: int) -> list[SwimEffect]:
+        """No answer: ask again, and through k others (SWIM 4.1)."""
+        others = [peer for peer in self._watches if peer != watch.peer and self._is_present(peer)]
+        chosen = self._rng.sample(others, min(self._config.indirect_peers, len(others)))
+        out = self._probe(watch, now)
+        watch.stage, watch.verdicts = Stage.ASKED, dict.fromkeys(chosen)
+        out += [Send(peer, ProbeFor(watch.number, watch.peer)) for peer in chosen]
+        return [*out, self._arm(watch, self._config.indirect_factor * self._timeout(watch), now)]
+
+    def _on_probe_for(self, peer: NodeId, number: int, target: NodeId, now: int) -> list[SwimEffect]:
+        watch = self._watches.get(target)
+        if target == self.me:
+            return [Send(peer, ProbeVerdict(number, target, "alive"))]
+        if watch is None:
+            closed = now - self._closed.get(target, -SECOND << 20) < self._config.closed_memory_ms * MILLISECOND
+            return [Send(peer, ProbeVerdict(number, target, "closed" if closed else "unlinked"))]
+        if len(watch.askers) >= self._config.askers_max:
+            return [Send(peer, ProbeVerdict(number, target, "silent"))]
+        watch.askers[peer, number] = None
+        self._number += 1
+        watch.probed_for(self._number, now)
+        return [Send(target, Probe(self._number)), SetTimer(("swim", "ask", target), self._timeout(watch))]
+
+    def _answer(self, watch: Watch, verdict: str) -> list[SwimEffect]:
+        """Tell everybody who asked about this peer."""
+        if not watch.askers:
+            return []
+        out: list[SwimEffect] = [CancelTimer(("swim", "ask", watch.peer))] if verdict != "silent" else []
+        for peer, number in watch.askers:
+            if peer in self._watches:
+                out.append(Send(peer, ProbeVerdict(number, watch.peer, verdict)))
+        watch.askers = {}
+        return out
+
+    def _on_verdict(self, peer: NodeId, number: int, target: NodeId, verdict: str, now: int) -> list[SwimEffect]:
+        inquiry = self._inquiries.get(target)
+        if inquiry and inquiry.number == number and peer in inquiry.asked:
+            inquiry.asked[peer] = verdict
+            return self._judge(inquiry, now)
+        watch = self._watches.get(target)
+        if watch and watch.stage is Stage.ASKED and watch.number == number and peer in watch.verdicts:
+            watch.verdicts[peer] = verdict
+        return []
+
+    def _heard(self, peer: NodeId, now: int) -> list[SwimEffect]:
+        """Any byte is a sign of life."""
+        watch = self._watches.get(peer)
+        if watch is None:
+            return []
+        watch.heard = now
+        out = self._answer(watch, "alive")
+        member = self.table.get(peer)
+        if member is None or member.state not in (State.SUSPECT, State.DOWN):
+            return out
+        if self._suspicions.pop(peer, None):
+            out.append(CancelTimer(("swim", "suspect", peer)))
+        if now - watch.nudged >= self._config.quiet_ms * MILLISECOND:
+            watch.nudged = now  # it lives and others think otherwise: only its own word ends that
+            out.append(Send(peer, self._rumour_of(member)))
+        return out
+
+    # -- news --------------------------------------------------------------------------------------------------------
+
+    def _is_present(self, node: NodeId) -> bool:
+        member = self.table.get(node)
+        return member is not None and member.state.is_present
+
+    def _flood(self, message: LinkMessage, besides: NodeId | None = None) -> list[SwimEffect]:
+        return [Send(peer, message) for peer in self._watches if peer != besides]
+
+    def _rumour_of(self, member: Member, *, whole: bool = False, accuser: NodeId | None = None) -> Rumour:
+        by = accuser or next(iter(member.accusers), self.me)
+        raw = member.record.raw if whole else b""
+        return Rumour(
+            member.record.node, member.incarnation, member.state is State.DOWN, by, member.cause, raw
+        )  # fmt: skip
+
+    def _read(self, peer: NodeId, raw: bytes) -> MemberRecord | Emit:
+        """The authentic record in ``raw``, or what to tell about the peer that sent something else."""
+        try:
+            record = decode(peer, raw)
+        except PeerFault as fault:
+            return Emit(PeerMisbehaved(peer, fault.rule))
+        member = self.table.get(record.node)
+        if member is not None and record.rank < member.record.rank:
+            return record  # stale: nothing will be made of it, so its signature does not matter
+        if member is not None and member.record.raw == raw:
+            return record  # held already, checked then
+        if not record.is_authentic(self._mesh, self._identity.suite):
+            return Emit(PeerMisbehaved(peer, "a member record is signed by its member"))
+        return record
+
+    def _on_records(self, peer: NodeId, records: Iterable[bytes], now: int) -> list[SwimEffect]:
+        out: list[SwimEffect] = []
+        fresh: list[bytes] = []
+        for raw in records:
+            if raw == self._record.raw:
+                continue
+            record = self._read(peer, raw)
+            if not isinstance(record, MemberRecord):
+                return [*out, record, CloseLink(peer, "banned")]
+            if record.node == self.me:
+                out += self._refute(record.incarnation, now)  # an earlier life of ours, or a copy of our key
+            elif news := self._learn(record, State.LEFT if record.left else State.ALIVE, "", now):
+                out += news
+                if record.node in self.table:
+                    fresh.append(raw)
+        if fresh:
+            out += self._flood(Records(fresh), besides=peer)
+        return out
+
+    def _learn(self, record: MemberRecord, state: State, cause: str, now: int) -> list[SwimEffect]:
+        """Take a checked record. Empty: no news."""
+        out: list[SwimEffect] = []
+        if record.node not in self.table and self.table.is_full():
+            oldest = self.table.oldest_gone()
+            if oldest is None or not state.is_present:
+                return [Emit(Dropped("members_max", 1))]  # and not forwarded: what is not kept would flood for ever
+            out += self._forget(oldest)
+        changed = self.table.learn(record, state, "left" if record.left else cause, now)
+        return [] if changed is None else out + self._tell(changed, now)
+
+    def _tell(self, changed: MemberChanged, now: int) -> list[SwimEffect]:
+        """What follows from a change in the table, towards observers and timers."""
+        node, was, state = changed.member, changed.was, changed.state
+        member = self.table.get(node)
+        assert member is not None
+        out: list[SwimEffect] = [changed]
+        if state is not State.SUSPECT and self._suspicions.pop(node, None) is not None:
+            out.append(CancelTimer(("swim", "suspect", node)))
+        if state is State.ALIVE and (was is None or not was.is_present):
+            out.append(Emit(MemberUp(node, member.record.name, member.incarnation)))
+            out += self._partition.on_back(node)
+        elif not state.is_present and was is not None and was.is_present:
+            out.append(Emit(MemberDown(node, member.record.name, member.cause)))
+            out += self._end_inquiry(node)
+            if member.cause == "timeout":
+                out += self._partition.on_silent(node, now)
+        if state is State.LEFT:
+            self._partition.on_lost(node)
+        return out
+
+    def _on_rumour(self, peer: NodeId, rumour: Rumour, now: int) -> list[SwimEffect]:
+        node = NodeId(rumour.member)
+        state = State.DOWN if rumour.down else State.SUSPECT
+        if node == self.me:
+            if rumour.record and rumour.incarnation > self.incarnation:
+                return self._on_records(peer, [rumour.record], now)  # of an earlier life of ours
+            if rumour.incarnation > self.incarnation:
+                return []  # nobody but us raises it: an accuser cannot invent one
+            if rumour.incarnation == self.incarnation:  # we were slow enough to be doubted (Lifeguard's LHA-Probe)
+                self.health = min(self._config.health_max, self.health + 1)
+            return self._refute(rumour.incarnation, now)
+        out: list[SwimEffect] = []
+        member = self.table.get(node)
+        if rumour.record and (member is None or member.incarnation < rumour.incarnation):
+            return self._on_whole_rumour(peer, rumour, state, now)
+        if member is None or rumour.incarnation > member.incarnation:
+            return []  # links are in order: who tells this told the record before, or invents it
+        if not self.table.would_rise(node, rumour.incarnation, state):
+            return self._confirm(member, rumour, now)
+        watch = self._watches.get(node)
+        if state is State.DOWN and watch and now - watch.heard < self._config.fresh_ms * MILLISECOND:
+            out.append(Send(node, rumour))  # we hear it: it shall answer for itself
+            state, rumour = State.SUSPECT, Rumour(rumour.member, rumour.incarnation, False, rumour.accuser, "timeout")
+            if not self.table.would_rise(node, rumour.incarnation, state):
+                return out
+        changed = self.table.accuse(node, rumour.incarnation, state, rumour.cause, now)
+        assert changed is not None
+        out += self._tell(changed, now)
+        if state is State.SUSPECT:
+            member.accusers[NodeId(rumour.accuser)] = None
+            out += [Emit(MemberSuspect(node, NodeId(rumour.accuser))), *self._doubt(node, now)]
+        elif watch:
+            out.append(CloseLink(node, "timeout"))
+        return out + self._flood(rumour, besides=peer)
+
+    def _on_whole_rumour(self, peer: NodeId, rumour: Rumour, state: State, now: int) -> list[SwimEffect]:
+        """A rumour that brings the record it is about: a member we did not know, or not at that incarnation."""
+        record = self._read(peer, rumour.record)
+        if not isinstance(record, MemberRecord):
+            return [record, CloseLink(peer, "banned")]
+        if record.node != rumour.member or record.incarnation != rumour.incarnation or record.left:
+            return [Emit(PeerMisbehaved(peer, "a rumour and its record are about the same")), CloseLink(peer, "banned")]
+        out = self._learn(record, state, rumour.cause, now)
+        if out and state is State.SUSPECT and (member := self.table.get(record.node)):
+            member.accusers[NodeId(rumour.accuser)] = None
+            out += self._doubt(record.node, now)
+        return out + (self._flood(rumour, besides=peer) if record.node in self.table and out else [])
+
+    def _confirm(self, member: Member, rumour: Rumour, now: int) -> list[SwimEffect]:
+        """Old news about a suspect may still be another's independent suspicion (Lifeguard's LHA-Suspicion)."""
+        if (rumour.incarnation, State.SUSPECT) != member.rank or rumour.down:
+            return []
+        accuser = NodeId(rumour.accuser)
+        if accuser in member.accusers or len(member.accusers) >= self._config.askers_max:
+            return []
+        member.accusers[accuser] = None
+        return self._doubt(member.record.node, now) if member.record.node in self._suspicions else []
+
+    # -- suspicion ---------------------------------------------------------------------------------------------------
+
+    def _suspect(self, target: NodeId, now: int) -> list[SwimEffect]:
+        """This node itself finds ``target`` silent."""
+        member = self.table.get(target)
+        if member is None or not member.state.is_present:
+            return []
+        out: list[SwimEffect] = []
+        if changed := self.table.accuse(target, member.incarnation, State.SUSPECT, "timeout", now):
+            out += [*self._tell(changed, now), Emit(MemberSuspect(target, self.me))]
+        if self.me not in member.accusers:
+            member.accusers[self.me] = None
+            out += self._flood(self._rumour_of(member, accuser=self.me))
+        return out + self._doubt(target, now)
+
+    def _doubt(self, target: NodeId, now: int, *, anew: bool = False) -> list[SwimEffect]:
+        """(Re)set the deadline by which ``target`` must have refuted. ``anew``: the time before now does not count."""
+        member = self.table.get(target)
+        assert member is not None
+        since = now if anew or target not in self._suspicions else self._suspicions[target][0]
+        others = sum(1 for each in self.table if each.state.is_present) - 2
+        timeout = suspicion_timeout_ns(
+            len(member.accusers) - 1,
+            wanted=min(self._config.confirmations, others),
+            min_ns=self._stretched(self._config.suspicion_min_ms),
+            max_ns=self._stretched(self._config.suspicion_max_ms),
+        )
+        if self.me not in member.accusers:
+            timeout *= 2  # hearsay: the accuser decides, unless it is lost too
+        self._suspicions[target] = since, since + timeout
+        return [SetTimer(("swim", "suspect", target), max(0, since + timeout - now))]
+
+    def _on_suspicion(self, target: NodeId, now: int) -> list[SwimEffect]:
+        since, deadline = self._suspicions.get(target, (0, now + 1))
+        if now < deadline:
+            return []
+        if now - deadline > self._config.late_ms * MILLISECOND:
+            return self._doubt(target, now, anew=True)  # we slept: the refutation may be waiting in our own queue
+        del self._suspicions[target]
+        watch = self._watches.get(target)
+        if watch and watch.heard >= since:
+            return []
+        return self._declare(target, "timeout", now)
+
+    def _declare(self, target: NodeId, cause: str, now: int) -> list[SwimEffect]:
+        """``target`` is down; tell everybody."""
+        member = self.table.get(target)
+        changed = member and self.table.accuse(target, member.incarnation, State.DOWN, cause, now)
+        if not member or not changed:
+            return []
+        out = [*self._tell(changed, now), *self._flood(self._rumour_of(member, accuser=self.me), besides=target)]
+        return [*out, CloseLink(target, "timeout")] if target in self._watches else out
+
+    # -- once a second -----------------------------------------------------------------------------------------------
+
+    def _on_tick(self, now: int) -> list[SwimEffect]:
+        out: list[SwimEffect] = [SetTimer(TICK, self._config.tick_ms * MILLISECOND)]
+        self.health = max(0, self.health - 1)
+        for target in self.table.stale(now - self._config.forget_s * SECOND):
+            out += self._forget(target)
+        memory_ns = self._config.closed_memory_ms * MILLISECOND
+        self._closed = {peer: when for peer, when in self._closed.items() if now - when < memory_ns}
+        present = [each for each in self.table if each.state.is_present and each.record.node != self.me]
+        if len(present) > self._config.unlinked_members_max:
+            return out
+        for member in present:
+            node = member.record.node
+            waited = now - member.unlinked_since > self._config.unlinked_ms * MILLISECOND
+            if waited and node not in self._watches and node not in self._suspicions:
+                out += self._inquire(member, now, redial=False)
+        return out
+
+    def _forget(self, target: NodeId) -> list[SwimEffect]:
+        self._partition.on_lost(target)
+        return [self.table.drop(target)]

@@ -1,0 +1,165 @@
+"""A scenario: a story about some nodes, told for many seeds; a pytest test and a ``gossamer sim`` command alike."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sim.loop import SimError
+from sim.world import World
+
+Story = Callable[[World], object]
+
+
+class UnknownScenario(SimError):
+    """There is no scenario of that name."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one seed came to. ``error`` is None when the story held."""
+
+    name: str
+    seed: int
+    error: BaseException | None
+    trace_hash: str
+    seconds: float  # of the world's time
+    stats: dict[str, Any]
+    lines: list[str] = field(default_factory=list, repr=False)  # the trace, if it was kept
+
+    def explain(self) -> str:
+        """What broke, in one paragraph."""
+        if self.error is None:
+            return f"{self.name} held with seed {self.seed}"
+        notes = "; ".join(getattr(self.error, "__notes__", ()))
+        return f"{self.name} broke: {type(self.error).__name__}: {self.error} ({notes})"
+
+
+class Scenario:
+    """``story`` told about ``nodes`` spawned nodes. Called with a seed it runs and raises, as pytest wants it."""
+
+    def __init__(
+        self,
+        story: Story,
+        nodes: int,
+        seeds: Iterable[int],
+        program: Callable[..., Any] | None,
+        options: dict[str, Any],
+    ) -> None:
+        functools.update_wrapper(self, story)
+        self.story, self.nodes, self.seeds = story, nodes, tuple(seeds)
+        self.name = story.__name__.removeprefix("test_").replace("_", "-")
+        self.module = story.__module__
+        self.file = inspect.getsourcefile(story) or ""
+        self._program, self._options = program, options
+
+    @property
+    def moral(self) -> str:
+        """The first line of its docstring."""
+        return (self.story.__doc__ or "").strip().split("\n")[0]
+
+    def replay(self, seed: int) -> str:
+        """The command that runs this seed again."""
+        if self.module.startswith("sim.scenarios."):
+            return f"gossamer sim run {self.name} --seed {seed}"
+        file = Path(self.file)
+        shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+        return f"gossamer sim run {shown}::{self.name} --seed {seed}"
+
+    def tell(self, seed: int, *, keep_trace: bool = False) -> Outcome:
+        """Run it for one seed; an error is an outcome."""
+        world = World(seed, program=self._program, keep_trace=keep_trace)
+        error: BaseException | None = None
+        try:
+            with world:
+                if self.nodes:
+                    world.spawn(self.nodes, **self._options)
+                self.story(world)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as wrong:  # noqa: BLE001 - whatever a story raises is its outcome
+            wrong.add_note(f"replay: {self.replay(seed)}")
+            error = wrong
+        return Outcome(self.name, seed, error, world.trace_hash, world.now, world.stats, list(world.trace.lines()))
+
+    def __call__(self, seed: int) -> None:
+        error = self.tell(seed).error
+        if error is not None:
+            raise error
+
+
+def scenario(
+    *, nodes: int = 0, seeds: Iterable[int] = range(3), program: Callable[..., Any] | None = None, **options: Any
+) -> Callable[[Story], Any]:
+    """Make a function of a ``World`` a scenario, and under pytest a test for each of ``seeds``.
+
+    ``options`` are the nodes' keywords, ``program`` stands in for ``mesh.Node``; with ``nodes=0`` the story spawns.
+    """
+
+    def wrap(story: Story) -> Any:
+        made = Scenario(story, nodes, seeds, program, options)
+        if "pytest" not in sys.modules or not story.__name__.startswith("test_"):
+            return made
+        import pytest
+
+        @pytest.mark.parametrize("seed", made.seeds)
+        def test(seed: int) -> None:
+            made(seed)
+
+        test.__name__ = test.__qualname__ = story.__name__
+        test.__doc__, test.__module__ = story.__doc__, story.__module__
+        test.scenario = made  # type: ignore[attr-defined]
+        return test
+
+    return wrap
+
+
+def _of(module: Any) -> list[Scenario]:
+    found = [getattr(each, "scenario", each) for each in vars(module).values()]
+    return [each for each in found if isinstance(each, Scenario) and each.module == module.__name__]
+
+
+def shipped() -> dict[str, Scenario]:
+    """The scenarios that come along, by name."""
+    package = importlib.import_module("sim.scenarios")
+    found: dict[str, Scenario] = {}
+    for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda each: each.name):
+        for each in _of(importlib.import_module(f"sim.scenarios.{info.name}")):
+            found[each.name] = each
+    return found
+
+
+def find(name: str) -> Scenario:
+    """The scenario called ``name``, or ``FILE.py::NAME``, or the only one in ``FILE.py``. Else ``UnknownScenario``."""
+    file, _, wanted = name.partition("::")
+    if not file.endswith(".py"):
+        known = shipped()
+        if name not in known:
+            raise UnknownScenario(f"no scenario is called {name}; there are {', '.join(sorted(known))}")
+        return known[name]
+    path = Path(file)
+    if not path.is_file():
+        raise UnknownScenario(f"there is no file {file}")
+    spec = importlib.util.spec_from_file_location(f"scenario_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    found = {each.name: each for each in _of(module)}
+    if wanted:
+        wanted = wanted.removeprefix("test_").replace("_", "-")
+    elif len(found) == 1:
+        (wanted,) = found
+    if wanted not in found:
+        raise UnknownScenario(
+            f"{file} has no scenario {wanted or 'by itself'}; it has {', '.join(sorted(found)) or 'none'}"
+        )
+    return found[wanted]

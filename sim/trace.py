@@ -1,0 +1,62 @@
+"""What happened, in order, and one hash of it all.
+
+A line is ``time source kind details``. Within one instant, lines are sorted by source (each source's own lines keep
+their order): in which order asyncio stepped the tasks of different nodes within one instant is no part of the trace,
+so the hash is the same on every Python version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Sequence
+from operator import itemgetter
+
+KEPT_MAX = 2_000_000  # lines kept when asked to keep them; older ones go first
+
+
+class Trace:
+    """Core events as they happen. ``keep`` also holds the lines, for a report or to find the first difference."""
+
+    def __init__(self, keep: bool = False) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._instant = -1
+        self._pending: list[tuple[str, str]] = []
+        self._kept: deque[str] | None = deque(maxlen=KEPT_MAX) if keep else None
+        self.count = 0
+
+    def record(self, when: int, source: str, text: str) -> None:
+        """``source`` did ``text`` (one line) at ``when``; times never go back."""
+        if when != self._instant:
+            self._flush()
+            self._instant = when
+        self.count += 1
+        self._pending.append((source, text))
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        self._pending.sort(key=itemgetter(0))
+        lines = [f"{self._instant} {source} {text}" for source, text in self._pending]
+        self._pending.clear()
+        self._hash.update(("\n".join(lines) + "\n").encode())
+        if self._kept is not None:
+            self._kept.extend(lines)
+
+    def digest(self) -> str:
+        """The hash so far: 32 hex digits. Reading it changes nothing that follows."""
+        copy = self._hash.copy()
+        pending = sorted(self._pending, key=itemgetter(0))
+        for source, text in pending:
+            copy.update(f"{self._instant} {source} {text}\n".encode())
+        return copy.hexdigest()
+
+    def lines(self) -> Sequence[str]:
+        """The kept lines, oldest first; empty unless asked to keep them."""
+        pending = [f"{self._instant} {source} {text}" for source, text in sorted(self._pending, key=itemgetter(0))]
+        return [*(self._kept or ()), *(pending if self._kept is not None else ())]
+
+
+def mark(raw: bytes) -> str:
+    """Eight bytes that stand for ``raw`` in a line."""
+    return hashlib.blake2b(raw, digest_size=8).hexdigest()

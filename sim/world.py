@@ -1,0 +1,546 @@
+"""A world: machines, a network, disks and clocks that obey one seed, and faults that prove they bit.
+
+Used from plain, synchronous code: ``run_for`` and ``run_until`` let time pass, in between everything stands still and
+nodes may be looked at and written to. Leaving the world fails when a node raised what nobody handled, and when a fault
+that was asked for never fired.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+
+from sim.ambient import REPLACEMENTS, Ambient
+from sim.env import SimEnv, settle_disk
+from sim.faults import Bandwidth, Clog, Cut, Fault, Latency, Loss, OneWay, Rule
+from sim.loop import SimError, SimLoop
+from sim.machine import Machine, Process
+from sim.network import Network
+from sim.seed import Seed, chance, exponential
+from sim.storage import Fate
+from sim.suite import Memory, StandIn
+from sim.trace import Trace
+from transport.base import Env
+
+if TYPE_CHECKING:
+    from transport.identity import Suite
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Fault)
+
+LAN_LEAST_S = 0.0002
+LAN_MEAN_S = 0.0006
+START_WITHIN_S = 60.0
+RUN_WITHIN_S = 3600.0
+LOOK_EVERY_S = 0.01  # how often ``run_until`` asks its predicate
+DATA = "data"
+POWER_CUT = (Fate.LOST, Fate.LOST, Fate.KEPT, Fate.KEPT, Fate.TORN)
+Disks = Literal["drawn", "kept", "lost", "torn", "wiped", "replaced"]
+KILLED = (Fate.LOST, Fate.KEPT)
+
+
+class NodeFailed(SimError):
+    """A node raised what nobody handled; ``__cause__`` is what it raised. The world cannot go on."""
+
+
+class NeverFired(SimError):
+    """A fault was asked for and never bit, so the run proved nothing about it."""
+
+
+class NotReached(SimError, AssertionError):
+    """What was demanded did not come true by its deadline."""
+
+
+class Program(Protocol):
+    """What runs on a simulated machine: ``mesh.Node``, or your own."""
+
+    async def start(self) -> object: ...
+
+    async def stop(self) -> object: ...
+
+
+Factory = Callable[..., Any]  # (name, *, env, data, **options) -> Program
+
+
+def _mesh_node(name: str, *, env: Env, data: str | None, **options: Any) -> Any:
+    """The real node, unchanged. Unless told otherwise all nodes of a world share a secret."""
+    from mesh import Node  # late: ``sim`` is imported by programs that have no mesh in them
+
+    if "secret" not in options and "open" not in options:
+        options["secret"] = "the secret of a world"
+    return Node(name, env=env, data=data, **options)
+
+
+class SimNode:
+    """A machine of the world and the program on it. ``node`` is the live program object, a new one after a restart."""
+
+    def __init__(
+        self, world: World, machine: Machine, factory: Factory, data: str | None, options: dict[str, Any]
+    ) -> None:
+        self._world = world
+        self._factory = factory
+        self._data = data
+        self._options = options
+        self.machine = machine
+        self.name = machine.name
+        self.node: Any = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether a program runs on it (perhaps paused)."""
+        return self.process is not None and self.process.alive
+
+    @property
+    def process(self) -> Process | None:
+        return self.machine.process
+
+    def boot(self) -> Coroutine[Any, Any, None]:
+        """A new process with a new program; the coroutine starts it."""
+        process = self.machine.boot()
+        env = SimEnv(process, self._world.network, self._world.suite)
+        build = lambda: self._factory(self.name, env=env, data=self._data, **self._options)  # noqa: E731
+        self.node = process.context.run(build)
+        self._world.note(f"start {self.machine.epoch}", self.name)
+
+        async def start(node: Any = self.node) -> None:
+            await node.start()
+
+        return start()
+
+    def crash(self, disk: Disks = "drawn") -> None:
+        """Cut its power: no ``finally`` runs, nobody is told, what was not synced is lost, kept or torn.
+
+        ``disk``: what becomes of batches in flight ("drawn" by the seed, or all "kept", "lost" or "torn"); "wiped"
+        loses every record and keeps the key, "replaced" loses both.
+        """
+        fates: Sequence[Fate] = POWER_CUT if disk in ("drawn", "wiped", "replaced") else (Fate(disk),)
+        self._end(power=True, fates=fates, kind="crash")
+        self.machine.disk.power_cut()
+        if disk in ("wiped", "replaced"):
+            self.machine.disk.wipe(keep_keys=disk == "wiped")
+            self._world.count(f"disk.{disk}")
+
+    def kill(self) -> None:
+        """End its process (``kill -9``): the kernel lives on and closes its connections; no ``finally`` runs."""
+        self._end(power=False, fates=KILLED, kind="kill")
+        self.machine.disk.close_all()
+
+    def _end(self, *, power: bool, fates: Sequence[Fate], kind: str) -> None:
+        process = self.process
+        if process is None or not process.alive:
+            raise ValueError(f"{self.name} does not run")
+        process.alive = False
+        for fate, count in settle_disk(process, self.machine.seed.stream(f"crash/{process.name}"), fates).items():
+            self._world.count(f"disk.{fate.value}", count)
+        process.end()
+        self.machine.powered = not power
+        self._world.network.process_ended(process, power)
+        self._world.loop.graveyard.append(self.node)
+        self._world.note(kind, self.name)
+        self._world.count(kind)
+
+    def restart(self) -> None:
+        """Boot it again, with the disk it has. Started when this returns (at once, inside a running coroutine)."""
+        self._world.launch([self])
+        self._world.count("restart")
+
+    def stop(self) -> None:
+        """Let it leave in good order, then end its process."""
+        self._world.run_in(self, self.node.stop())  # a wait of its own, so that others go on meanwhile
+        process = self.process
+        if process is not None and process.alive:
+            process.end()
+            self._world.network.process_ended(process, power=False)
+            self.machine.disk.close_all()
+            self._world.loop.graveyard.append(self.node)
+        self._world.note("stop", self.name)
+
+    def pause(self, seconds: float) -> Fault:
+        """Stop its program in mid-step for so long (a garbage collection, SIGSTOP); then everything due happens."""
+        process = self.process
+        if process is None or not process.alive:
+            raise ValueError(f"{self.name} does not run")
+        world = self._world
+        fault = world.fault("pause", f"{self.name} for {seconds:g} s")
+        fault.gauge = lambda: process.missed + len(process.held or ())
+        process.pause()
+
+        def resume() -> None:
+            world.note("resume", self.name)
+            process.resume()
+
+        fault.undo_with(resume)
+        world.note(f"pause {seconds:g}", self.name)
+        world.loop.at(world.loop.now + round(seconds * 1e9), fault.remove, world.source)
+        return fault
+
+    def skew(self, seconds: float) -> Fault:
+        """Set its wall clock so far off (it may jump back); ``remove`` sets it right."""
+        clock = self.machine.clock
+        clock.offset = round(seconds * 1e9)
+        return self._clock_fault("skew", f"{self.name} by {seconds:g} s", lambda: setattr(clock, "offset", 0))
+
+    def drift(self, parts_per_million: int) -> Fault:
+        """Let its wall clock run fast (or slow) from now on."""
+        clock, loop = self.machine.clock, self._world.loop
+        clock.drift(parts_per_million, loop.now)
+        return self._clock_fault("drift", f"{self.name} by {parts_per_million} ppm", lambda: clock.drift(0, loop.now))
+
+    def _clock_fault(self, kind: str, text: str, undo: Callable[[], None]) -> Fault:
+        clock = self.machine.clock
+        before = clock.reads_wrong
+        fault = self._world.fault(kind, text)
+        fault.gauge = lambda: clock.reads_wrong - before
+        fault.undo_with(undo)
+        self._world.note(f"{kind} {text}", self.name)
+        if clock.offset == 0 and clock.drift_ppm == 0:
+            fault.asked = False  # it was set right: nothing to demand
+        return fault
+
+    def slow_disk(self, mean: float) -> Fault:
+        """Every offloaded work takes longer by a draw of this mean, in seconds."""
+        machine = self.machine
+        fault = self._world.fault("slow_disk", f"{self.name} by {mean:g} s")
+
+        def delay(rng: Any) -> int:
+            fault.fire()
+            return exponential(rng, round(mean * 1e9))
+
+        machine.slowness = delay
+        fault.undo_with(lambda: setattr(machine, "slowness", lambda rng: 0))
+        return fault
+
+    def failing_disk(self, probability: float = 1.0, reason: str = "no space left on device") -> Fault:
+        """Each commit fails with this probability."""
+        machine = self.machine
+        fault = self._world.fault("failing_disk", f"{self.name} {probability:.0%}")
+        rng = machine.seed.stream(f"disk/{self.name}/{fault.key}")
+
+        def refusal() -> str | None:
+            if chance(rng, probability):
+                fault.fire()
+                return reason
+            return None
+
+        machine.disk.refusal = refusal
+        fault.undo_with(lambda: setattr(machine.disk, "refusal", lambda: None))
+        return fault
+
+    def lying_disk(self) -> Fault:
+        """Commits return and are kept in a cache only: the next power cut takes all since the last honest one."""
+        disk = self.machine.disk
+        fault = self._world.fault("lying_disk", self.name)
+        disk.lying, disk.on_lie = True, fault.fire
+        fault.undo_with(lambda: setattr(disk, "lying", False))
+        return fault
+
+    def rot(self, records: int = 1) -> int:
+        """Flip bits on its disk: so many records fail their checksum from now on; how many there were to break."""
+        broken = self.machine.disk.rot(records)
+        self._world.count("disk.rot", broken)
+        self._world.note(f"rot {broken}", self.name)
+        return broken
+
+    def __repr__(self) -> str:
+        return f"SimNode({self.name}{'' if self.alive else ', dead'})"
+
+
+class World:
+    """``seed`` decides everything. ``order="fifo"`` steps tasks in order, for debugging; ``signatures="ed25519"`` uses
+    real ones; ``program`` stands in for ``mesh.Node``; ``latency`` (least, mean) in seconds is the network's own."""
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        order: Literal["random", "fifo"] = "random",
+        signatures: Literal["stand-in", "ed25519"] = "stand-in",
+        latency: tuple[float, float] = (LAN_LEAST_S, LAN_MEAN_S),
+        program: Factory | None = None,
+        keep_trace: bool = False,
+    ) -> None:
+        self.seed = Seed(seed)
+        self.loop = SimLoop(self.seed.stream("sched") if order == "random" else None)
+        self.trace = Trace(keep_trace)
+        self.suite: Suite = StandIn(self.seed) if signatures == "stand-in" else Memory()
+        base = Latency(round(latency[0] * 1e9), round(latency[1] * 1e9), 0, 0.0, None)
+        self.network = Network(self.loop, self.seed, self.trace, base)
+        self.source = self.seed.source("world")
+        self.nodes: list[SimNode] = []
+        self.faults: list[Fault] = []
+        self._counts: dict[str, int] = {}
+        self._factory: Factory = program or _mesh_node
+        self._ambient = Ambient(self.loop, self.seed)
+        self._closed = False
+        REPLACEMENTS.acquire()
+
+    # -- time ------------------------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        """Seconds since the world began."""
+        return self.loop.time()
+
+    def run_for(self, seconds: float) -> None:
+        """Let so much time pass."""
+        self._drive(self.loop.now + round(seconds * 1e9), None)
+
+    def run_until(self, predicate: Callable[..., object], within: float = 10.0) -> float:
+        """Let time pass until ``predicate()`` (or ``predicate(world)``, if it takes one) is true; the seconds it took.
+
+        It is asked every 10 ms of the world's time. Raises ``NotReached`` past ``within``; what the predicate's
+        ``explain(world)`` says, if it has one, is told.
+        """
+        began, deadline = self.loop.now, self.loop.now + round(within * 1e9)
+        takes = [each for each in inspect.signature(predicate).parameters.values() if each.default is each.empty]
+        arguments = (self,) if takes and takes[0].kind is not takes[0].VAR_POSITIONAL else ()
+        while not predicate(*arguments):
+            if self.loop.now >= deadline:
+                explain = getattr(predicate, "explain", None)
+                name = getattr(predicate, "__qualname__", repr(predicate))
+                raise NotReached(f"{name} did not hold within {within:g} s" + (f": {explain(self)}" if explain else ""))
+            self._drive(min(deadline, self.loop.now + round(LOOK_EVERY_S * 1e9)), None)
+        return (self.loop.now - began) / 1e9
+
+    def run(self, coroutine: Coroutine[Any, Any, T], within: float = RUN_WITHIN_S) -> T:
+        """Run a coroutine of the tester's own, on no node: its result, or ``NotReached`` past ``within``."""
+        task = self.loop.create_task(coroutine)
+        self._finish(task, within)
+        return task.result()
+
+    def run_in(self, node: SimNode, coroutine: Coroutine[Any, Any, T], within: float = RUN_WITHIN_S) -> T:
+        """Run a coroutine as part of ``node``'s program: a crash stops it for good."""
+        assert node.process is not None
+        task = self.loop.create_task(coroutine, context=node.process.context.copy())
+        self._finish(task, within)
+        return task.result()
+
+    def start_in(self, node: SimNode, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin a coroutine as part of ``node``'s program and do not wait: what it raises fails the run."""
+        process = node.process
+        assert process is not None
+        task = self.loop.create_task(coroutine, context=process.context.copy())
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (wrong := task.exception()) is not None:
+                self.loop.failures.append((process, f"in {task.get_name()}", wrong))
+
+        task.add_done_callback(ended, context=process.context)
+        return task
+
+    def _finish(self, task: asyncio.Task[Any], within: float) -> None:
+        if not self._drive(self.loop.now + round(within * 1e9), task.done):
+            task.cancel()
+            raise NotReached(f"{task.get_name()} did not end within {within:g} s")
+
+    def _drive(self, until: int, done: Callable[[], bool] | None) -> bool:
+        with self.loop.entered():
+            REPLACEMENTS.running = self._ambient
+            try:
+                reached = self.loop.drive(until, done)
+            finally:
+                REPLACEMENTS.running = None
+        self._raise_failures()
+        return reached
+
+    def _raise_failures(self) -> None:
+        if self.loop.failures:
+            owner, text, wrong = self.loop.failures[0]
+            name = owner.name if isinstance(owner, Process) else "the test"
+            said = "" if wrong is None else f": {type(wrong).__name__}: {wrong}"
+            raise NodeFailed(f"{name} raised {text} at {self.now:.6f} s{said}") from wrong
+
+    # -- nodes -----------------------------------------------------------------------------------------------------
+
+    def spawn(
+        self,
+        count: int = 1,
+        *,
+        names: Sequence[str] | None = None,
+        program: Factory | None = None,
+        data: str | None = DATA,
+        **options: Any,
+    ) -> list[SimNode]:
+        """``count`` more machines, each with a disk and a started node; ``options`` are the node's keywords."""
+        first = len(self.nodes) + 1
+        chosen = list(names) if names is not None else [f"n{number}" for number in range(first, first + count)]
+        made = []
+        for name in chosen:
+            if any(each.name == name for each in self.nodes):
+                raise ValueError(f"there is a node called {name} already")
+            number = len(self.nodes) + 1
+            machine = Machine(name, f"10.0.{number >> 8}.{number & 255}", self.loop, self.seed)
+            machine.disk.on_commit = lambda directory, text, name=name: self.note(f"{directory} {text}", name)  # type: ignore[misc]
+            self.network.machines[machine.address] = machine
+            node = SimNode(self, machine, program or self._factory, data, dict(options))
+            self.nodes.append(node)
+            made.append(node)
+        self.launch(made)
+        return made
+
+    def launch(self, nodes: Sequence[SimNode]) -> None:
+        """Boot these and let time pass until all are started; inside a running coroutine only begin to."""
+        tasks = []
+        for node in nodes:
+            coroutine = node.boot()
+            assert node.process is not None
+            tasks.append((node, self.loop.create_task(coroutine, context=node.process.context.copy())))
+        if self.loop.is_running():
+            return  # a failed start is an unhandled error of its node
+        for node, task in tasks:
+            if not self._drive(self.loop.now + round(START_WITHIN_S * 1e9), task.done):
+                raise NotReached(f"{node.name} did not start within {START_WITHIN_S:g} s")
+            task.result()
+
+    # -- faults ----------------------------------------------------------------------------------------------------
+
+    def fault(self, kind: str, text: str) -> Fault:
+        """Register a fault of this kind: it has to fire before the world ends."""
+        fault = Fault(text)
+        fault.kind = kind
+        return self._register(fault)
+
+    def _register(self, fault: F) -> F:
+        same = sum(each.kind == fault.kind for each in self.faults)
+        fault.key = fault.kind if same == 0 else f"{fault.kind}#{same + 1}"
+        self.faults.append(fault)
+        return fault
+
+    def _rule(self, rule: Rule) -> Rule:
+        self._register(rule)
+        self.network.add(rule)
+
+        def undo() -> None:
+            self.note(f"end {rule.key}")
+            self.network.drop(rule)
+
+        rule.undo_with(undo)
+        self.note(f"begin {rule.key} {rule.text}")
+        return rule
+
+    def partition(self, *groups: Iterable[SimNode]) -> Rule:
+        """Cut the groups off from one another (one group: from everybody else), until removed."""
+        sides = [_names(group) for group in groups]
+        if len(sides) == 1:
+            sides.append([each.name for each in self.nodes if each.name not in sides[0]])
+        pairs = {(a, b) for one in sides for other in sides if one is not other for a in one for b in other}
+        return self._rule(Cut("|".join(",".join(side) for side in sides), pairs))
+
+    def one_way(self, sender: Any, receiver: Any) -> Rule:
+        """Nothing from ``sender`` reaches ``receiver``."""
+        senders, receivers = _names(sender), _names(receiver)
+        pairs = {(a, b) for a in senders for b in receivers}
+        return self._rule(OneWay(f"{','.join(senders)}>{','.join(receivers)}", pairs))
+
+    def clog(self, sender: Any, receiver: Any) -> Rule:
+        """What ``sender`` says to ``receiver`` queues up, and arrives in a burst when this is removed."""
+        senders, receivers = _names(sender), _names(receiver)
+        pairs = {(a, b) for a in senders for b in receivers}
+        return self._rule(Clog(f"{','.join(senders)}>{','.join(receivers)}", pairs))
+
+    def loss(self, probability: float, *, between: tuple[Any, Any] | None = None) -> Rule:
+        """Lose packets with this probability, between two (groups of) nodes or everywhere."""
+        return self._rule(Loss(probability, _both_ways(between)))
+
+    def latency(
+        self,
+        mean: float = 0.05,
+        *,
+        least: float = 0.0,
+        tail: float = 0.0,
+        tail_chance: float = 0.01,
+        between: tuple[Any, Any] | None = None,
+    ) -> Rule:
+        """Delay packets by ``least`` plus an exponential draw of ``mean``, sometimes plus one of ``tail``; seconds."""
+        rule = Latency(
+            round(least * 1e9), round(mean * 1e9), round(tail * 1e9), tail_chance if tail else 0.0, _both_ways(between)
+        )  # fmt: skip
+        return self._rule(rule)
+
+    def bandwidth(self, bytes_per_s: int, *, between: tuple[Any, Any] | None = None) -> Rule:
+        """Carry at most so many bytes a second on each directed link."""
+        return self._rule(Bandwidth(bytes_per_s, _both_ways(between)))
+
+    # -- what happened ---------------------------------------------------------------------------------------------
+
+    def note(self, text: str, source: str = "world") -> None:
+        """Add a line to the trace."""
+        self.trace.record(self.loop.now, source, text)
+
+    def count(self, what: str, by: int = 1) -> None:
+        """Count something that happened."""
+        if by:
+            self._counts[what] = self._counts.get(what, 0) + by
+
+    @property
+    def trace_hash(self) -> str:
+        """One hash of everything that happened so far: messages, disk, faults, lives."""
+        return self.trace.digest()
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """What became of frames and datagrams, how often each fault fired, what befell machines and disks."""
+        return {
+            "seconds": self.now,
+            "steps": self.loop.steps,
+            "frames": dict(self.network.frames),
+            "datagrams": dict(self.network.datagrams),
+            "faults": {fault.key: fault.fired for fault in self.faults},
+            "machines": dict(sorted(self._counts.items())),
+        }
+
+    # -- beginning and end -----------------------------------------------------------------------------------------
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._raise_failures()
+                for task, wrong in self.loop.unretrieved():
+                    raise NodeFailed(f"{task.get_name()} failed, and nobody looked: {wrong!r}") from wrong
+                idle = [fault for fault in self.faults if fault.asked and not fault.fired]
+                if idle:
+                    raise NeverFired(f"asked for and never fired: {', '.join(map(repr, idle))}")
+        except SimError as wrong:
+            wrong.add_note(self._where())
+            raise
+        finally:
+            if error is not None:
+                error.add_note(self._where())
+            self.close()
+
+    def _where(self) -> str:
+        active = ", ".join(f"{fault.key} {fault.text}" for fault in self.faults if fault.active)
+        return f"seed {self.seed.value}, {self.now:.6f} s into the world" + (f", under {active}" if active else "")
+
+    def close(self) -> None:
+        """End everything without a word; a world whose end proves nothing. ``with`` does more."""
+        if self._closed:
+            return
+        self._closed = True
+        for node in self.nodes:
+            if node.process is not None and node.process.alive:
+                with suppress(ValueError):
+                    node.process.end()
+        self.loop.close()
+        REPLACEMENTS.release()
+
+
+def _names(who: Any) -> list[str]:
+    """The names of one node or of several."""
+    return [who.name] if isinstance(who, SimNode) else [each.name for each in who]
+
+
+def _both_ways(between: tuple[Any, Any] | None) -> set[tuple[str, str]] | None:
+    if between is None:
+        return None
+    one, other = _names(between[0]), _names(between[1])
+    return {pair for a in one for b in other for pair in ((a, b), (b, a))}

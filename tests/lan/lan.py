@@ -1,0 +1,279 @@
+"""Several real hosts on one machine: a network namespace each, joined by virtual cables to one of two switches.
+
+A partition is a cable moved to the other switch: nothing in a host is touched, exactly as if somebody had pulled it.
+Everything is named by this process's id, lives in namespaces of its own, and is removed at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from mesh.cli.control import Client, ControlError
+
+ROOT = Path(__file__).resolve().parents[2]
+READY_WAIT_S = 10.0
+LEAVE_WAIT_S = 10.0
+
+
+class NoLan(Exception):
+    """This machine cannot make network namespaces; the reason is in the text."""
+
+
+def ip(*batch: str) -> None:
+    """Run lines of ``ip``, all in one process. Raises ``NoLan`` with what it said."""
+    done = subprocess.run(
+        ["ip", "-batch", "-"], input="\n".join(batch) + "\n", capture_output=True, text=True, timeout=30, check=False
+    )
+    if done.returncode:
+        raise NoLan(done.stderr.strip() or done.stdout.strip())
+
+
+def eventually(holds: Callable[[], Any], within_s: float, step_s: float = 0.01) -> tuple[Any, float]:
+    """What ``holds`` returns as soon as it is true, and after how many seconds. Fails after ``within_s``."""
+    began = time.monotonic()
+    while True:
+        found = holds()
+        took = time.monotonic() - began
+        if found:
+            return found, took
+        assert took < within_s, f"not within {within_s} s, last seen: {found!r}"
+        time.sleep(step_s)
+
+
+class Host:
+    """A host: its namespace, its address, and the node that runs there."""
+
+    def __init__(self, lan: Lan, number: int) -> None:
+        self.lan, self.number = lan, number
+        self.name = f"h{number}"
+        self.space = f"{lan.prefix}-{self.name}"
+        self.address = f"10.77.0.{number + 1}"
+        self.port = f"p{number}"  # the switch's end of its cable
+        self.data = lan.folder / self.name
+        self.process: subprocess.Popen[bytes] | None = None
+        self.id = ""
+        self._starts = 0
+
+    def start(self, *arguments: str, secret: str | None = None, wait: bool = True) -> Host:
+        """``gossamer up`` here, with the LAN's secret file or another secret. Returns when it is ready."""
+        secret_file = self.lan.secret_file
+        if secret is not None:
+            secret_file = self.lan.folder / f"{self.name}.secret"
+            secret_file.write_text(secret)
+        self._starts += 1
+        with self.output.open("wb") as out, (self.lan.folder / f"{self.name}.err").open("ab") as errors:
+            self.process = subprocess.Popen(
+                ["ip", "netns", "exec", self.space, sys.executable, "-m", "mesh.cli", "up", self.name, "--json",
+                 "--secret-file", str(secret_file), "--data", str(self.data), *arguments],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=errors, cwd=ROOT, start_new_session=True,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(self.lan.folder / "state")},
+            )  # fmt: skip
+        if wait:
+            self.ready()
+        return self
+
+    @property
+    def output(self) -> Path:
+        """What the present start of the node printed."""
+        return self.lan.folder / f"{self.name}.{self._starts}.out"
+
+    def ready(self) -> dict[str, Any]:
+        """The ready event. Fails with what the node said when it ended instead."""
+
+        def first() -> dict[str, Any] | None:
+            assert self.process is not None
+            assert self.process.poll() is None, f"{self.name} ended: {self.said()}"
+            return next(iter(self.events()), None)
+
+        event: dict[str, Any] = eventually(first, READY_WAIT_S)[0]
+        assert event["event"] == "ready"
+        self.id = event["id"]
+        return event
+
+    def events(self) -> list[dict[str, Any]]:
+        """Event lines so far."""
+        with self.output.open() as file:
+            return [json.loads(line) for line in file if line.endswith("\n")]
+
+    def said(self) -> str:
+        """Its standard error."""
+        return (self.lan.folder / f"{self.name}.err").read_text(errors="replace")[-4000:]
+
+    def ask(self, do: str, **fields: Any) -> Any:
+        """Ask the node through its control socket."""
+        with Client(self.data, timeout=10) as client:
+            return client.ask(do, wait=10, **fields)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A ``gossamer`` command as a user of this host types it."""
+        return subprocess.run(
+            ["ip", "netns", "exec", self.space, sys.executable, "-m", "mesh.cli", *arguments, "--data", str(self.data)],
+            capture_output=True, text=True, timeout=30, check=False, cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+
+    def states(self) -> dict[str, str]:
+        """How this node sees the members: name -> state."""
+        return {each["name"]: each["state"] for each in self.ask("members")}
+
+    def value(self, key: str) -> Any:
+        """The value of a key here, ``None`` while nothing is there."""
+        return self.ask("dump")["value"].get(key)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the node a signal. ``ip netns exec`` becomes the node's process, so its id is the node's."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """``kill -9``."""
+        self.signal(signal.SIGKILL)
+        assert self.process is not None
+        self.process.wait(LEAVE_WAIT_S)
+
+    def leave(self) -> int:
+        """SIGTERM; its exit code."""
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.signal(signal.SIGCONT)
+            self.signal(signal.SIGTERM)
+        try:
+            return self.process.wait(LEAVE_WAIT_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return -signal.SIGKILL
+
+
+class Lan:
+    """``count`` hosts on one switch. Use as a context manager."""
+
+    def __init__(self, count: int, folder: Path) -> None:
+        self.prefix = f"gos{os.getpid()}"
+        self.folder = folder
+        self.secret_file = folder / "mesh.secret"
+        self.switches = f"{self.prefix}-sw"  # a namespace with two bridges
+        self.hosts = [Host(self, number) for number in range(count)]
+
+    def __enter__(self) -> Lan:
+        if os.geteuid() != 0:
+            raise NoLan("only root makes network namespaces")
+        if shutil.which("ip") is None:
+            raise NoLan("there is no ip command (iproute2)")
+        self.secret_file.touch(mode=0o600)
+        self.secret_file.write_text("a-secret-for-tests-of-128-bits-and-more\n")
+        try:
+            ip(f"netns add {self.switches}", *(f"netns add {host.space}" for host in self.hosts))
+            inside = [f"link add br{at} type bridge mcast_snooping 0 forward_delay 0" for at in (0, 1)]
+            self.switch(*inside, "link set br0 up", "link set br1 up")
+            for host in self.hosts:
+                ip(f"link add eth0 netns {host.space} type veth peer name {host.port} netns {self.switches}")
+                self.inside(
+                    host, "link set lo up", "link set eth0 up", f"addr add {host.address}/24 dev eth0",
+                    "route add default via 10.77.0.254 dev eth0",
+                )  # fmt: skip
+            self.switch(*(f"link set {host.port} master br0 up" for host in self.hosts))
+        except NoLan:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            list(pool.map(Host.leave, self.hosts))
+        self._remove()
+
+    def _remove(self) -> None:
+        for space in (self.switches, *(host.space for host in self.hosts)):
+            with contextlib.suppress(NoLan):
+                ip(f"netns del {space}")
+
+    def inside(self, host: Host, *batch: str) -> None:
+        """Lines of ``ip`` inside a host."""
+        _ip_in(host.space, batch)
+
+    def switch(self, *batch: str) -> None:
+        """Lines of ``ip`` where the switches are."""
+        _ip_in(self.switches, batch)
+
+    def split(self, away: Sequence[Host]) -> None:
+        """Plug these hosts into the other switch: they see each other, and nobody else."""
+        self.switch(*(f"link set {host.port} master br1" for host in away))
+
+    def heal(self) -> None:
+        """Plug all into the first switch again."""
+        self.switch(*(f"link set {host.port} master br0" for host in self.hosts))
+
+    def drop_multicast(self) -> None:
+        """From now on the switch passes no multicast on, as an access point that keeps its clients apart."""
+        self.switch(*(f"link set {host.port} type bridge_slave mcast_flood off" for host in self.hosts))
+
+    def start(self, *arguments: str, hosts: Sequence[Host] | None = None) -> None:
+        """``gossamer up`` on all hosts (or these) at the same moment; returns when each is ready."""
+        chosen = self.hosts if hosts is None else hosts
+        for host in chosen:
+            host.start(*arguments, wait=False)
+        for host in chosen:
+            host.ready()
+
+    def all_alive(self, within_s: float, hosts: Sequence[Host] | None = None) -> float:
+        """Wait until each lists all alive; how long it took."""
+        chosen = self.hosts if hosts is None else hosts
+        wanted = {host.name for host in chosen}
+
+        def holds() -> bool:
+            return all({name for name, state in host.states().items() if state == "alive"} >= wanted for host in chosen)
+
+        return eventually(holds, within_s)[1]
+
+    def equal(self, within_s: float, hosts: Sequence[Host] | None = None) -> tuple[str, float]:
+        """Wait until all digests are equal; the digest, and how long it took."""
+        chosen = self.hosts if hosts is None else hosts
+
+        def holds() -> str | None:
+            digests = {host.ask("digest") for host in chosen}
+            return digests.pop() if len(digests) == 1 else None
+
+        digest, took = eventually(holds, within_s)
+        return str(digest), took
+
+
+def _ip_in(space: str, batch: Sequence[str]) -> None:
+    done = subprocess.run(
+        ["ip", "-n", space, "-batch", "-"], input="\n".join(batch) + "\n", capture_output=True, text=True, timeout=30,
+        check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise NoLan(done.stderr.strip())
+
+
+@contextlib.contextmanager
+def lan_of(count: int, folder: Path) -> Iterator[Lan]:
+    """A LAN, or a skipped test where this machine has none to offer."""
+    import pytest
+
+    lan = Lan(count, folder)
+    try:
+        lan.__enter__()
+    except NoLan as reason:
+        pytest.skip(f"no network namespaces: {reason}")
+    try:
+        yield lan
+    except (AssertionError, ControlError):
+        for host in lan.hosts:
+            if host.process is not None:
+                print(f"--- {host.name}: {host.said()}\n{host.output.read_text()[-3000:]}")  # pytest shows it
+        raise
+    finally:
+        lan.__exit__()

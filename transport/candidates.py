@@ -1,0 +1,125 @@
+"""Who might be dialled: what was hinted or wished, where, and what came of it. A table with a bound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from transport.base import SECOND, Timer
+from transport.identity import NodeId
+
+ADDRESSES_MAX = 16  # of one candidate: a multi-homed host has fewer
+
+Key: TypeAlias = NodeId | str  # a node, or an address of which nothing else is known
+
+
+@dataclass(slots=True)
+class AddressRecord:
+    """One address, and the last thing that happened there."""
+
+    address: str
+    outcome: str = ""  # "", "linked", a ``DialFault`` or a refusal's reason
+    detail: str = ""
+    at_ns: int = 0  # when ``outcome`` was
+    linked_ns: int = -1  # when a link was last made there; -1: never
+    barred_until_ns: int = 0  # it answered as somebody who will not change soon
+
+
+@dataclass(slots=True, eq=False)
+class Candidate:
+    """One node, or one address where somebody is said to be (``node`` is ``None``)."""
+
+    node: NodeId | None
+    sources: dict[str, None] = field(default_factory=dict)
+    addresses: dict[str, AddressRecord] = field(default_factory=dict)
+    is_wanted: bool = False  # the overlay wishes for a link: tried for ever
+    is_lasting: bool = False  # from the bootstrap list or last-known peers: tried for ever too
+    is_proven: bool = False  # a link was made once
+    insist: bool = False  # it said "crossed", and still there is no link
+    resolved: NodeId | None = None  # who answered last at an address of nobody in particular
+    failures: int = 0  # rounds in a row that came to nothing
+    rests_until_ns: int = 0  # hints do not wake it before
+    next_ns: int | None = None  # when it is tried again
+    ended_ns: int = -(1 << 62)  # when the last round ended
+    timer: Timer | None = None
+
+    @property
+    def key(self) -> Key:
+        return next(iter(self.addresses)) if self.node is None else self.node
+
+    def add(self, addresses: tuple[str, ...]) -> list[str]:
+        """Remember these; which of them are new. Past ``ADDRESSES_MAX`` the one that failed longest ago goes."""
+        fresh = [each for each in dict.fromkeys(addresses[:ADDRESSES_MAX]) if each not in self.addresses]
+        for address in fresh:
+            if len(self.addresses) >= ADDRESSES_MAX:
+                worst = min(self.addresses.values(), key=lambda record: (record.linked_ns, record.at_ns))
+                del self.addresses[worst.address]
+            self.addresses[address] = AddressRecord(address)
+        return fresh
+
+    def order(self, now_ns: int) -> list[str]:
+        """Where to try, best first: where a link was made last, then as they came; not the barred ones."""
+        free = [each for each in self.addresses.values() if each.barred_until_ns <= now_ns]
+        free.sort(key=lambda record: -record.linked_ns)
+        return [each.address for each in free]
+
+    def explain(self, now_ns: int) -> dict[str, Any]:
+        """As plain values, for ``node.explain()`` and ``gossamer doctor``."""
+        return {
+            "node": None if self.node is None else str(self.node),
+            "sources": list(self.sources),
+            "wanted": self.is_wanted,
+            "resolved": None if self.resolved is None else str(self.resolved),
+            "failures": self.failures,
+            "next_try_s": None if self.next_ns is None else max(0.0, (self.next_ns - now_ns) / SECOND),
+            "addresses": [
+                {
+                    "address": each.address,
+                    "outcome": each.outcome or "not tried",
+                    "detail": each.detail,
+                    "age_s": (now_ns - each.at_ns) / SECOND if each.outcome else None,
+                    "barred_s": max(0.0, (each.barred_until_ns - now_ns) / SECOND),
+                }
+                for each in self.addresses.values()
+            ],
+        }
+
+
+class CandidateTable:
+    """At most ``size_max`` candidates. At the bound the oldest goes that nobody wishes for and that was never proven,
+    else the oldest that nobody wishes for; if all are wished for, the new one is not taken."""
+
+    def __init__(self, size_max: int) -> None:
+        self._size_max = size_max
+        self._table: dict[Key, Candidate] = {}
+        self.dropped = 0  # how many the bound cost
+
+    def get(self, key: Key) -> Candidate | None:
+        return self._table.get(key)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(list(self._table.values()))
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def add(self, candidate: Candidate) -> Candidate | None:
+        """Take in a new one. Returns the one that had to go for it (perhaps itself), to be stopped."""
+        out: Candidate | None = None
+        if len(self._table) >= self._size_max:
+            self.dropped += 1
+            idle = [each for each in self._table.values() if not (each.is_wanted or each.is_lasting)]
+            out = next((each for each in idle if not each.is_proven), idle[0] if idle else None)
+            if out is None:
+                if not candidate.is_wanted:
+                    return candidate
+                out = next((each for each in self._table.values() if not each.is_wanted), None)
+                if out is None:
+                    return candidate
+            self.remove(out)
+        self._table[candidate.key] = candidate
+        return out
+
+    def remove(self, candidate: Candidate) -> None:
+        self._table.pop(candidate.key, None)

@@ -1,0 +1,559 @@
+"""One link per peer: dials candidates, accepts strangers, settles crossed dials, retries for ever.
+
+Which link stays is decided alike on both ends, by the last one to commit (``handshake``):
+
+- while both dial, the dial of the smaller key wins: it refuses the other's as "crossed", the larger key gives way;
+- a new connection by the dialler of the present link replaces it, as does one from a peer that restarted, or from a
+  smaller key; so nobody is locked out by its own half-open link;
+- whoever was told "crossed" and still has no link soon after dials again and insists, which replaces too.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from transport.base import MILLISECOND, SECOND, Conduit, DialFailed, DialFault, Env, Hint, Timer
+from transport.candidates import Candidate, CandidateTable, Key
+from transport.errors import Selfie, WrongMesh, WrongSecret, WrongVersion
+from transport.handshake import BOOT_BYTES, Proven
+from transport.identity import Identity, Mesh, NodeId
+from transport.lanes import LanesConfig
+from transport.link import LANES, EstablishedLink, Opening, Refusal, establish
+from transport.porch import Porch, host_of
+
+_LIVE = ("scout", "mdns")  # a hint from these was spoken just now
+_LASTING = ("bootstrap", "known")
+_HOPELESS = (WrongMesh, WrongSecret, WrongVersion, Selfie)  # will not change by asking again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialerConfig:
+    """Bounds and waits of dialling and accepting."""
+
+    candidates_max: int = 1024  # remembered; about 1 KB each
+    dials_max: int = 16  # at once, in all (Hyperswarm has 3, but no peers with several dead addresses)
+    hinted_dials_max: int = 12  # of those for mere hints, so that wishes always find room
+    stagger_s: float = 0.05  # between two addresses of one peer (RFC 8305 says 0.25 for the open internet)
+    dial_timeout_s: float = 4.0  # a lost SYN is sent again after 1 and 3 s
+    handshake_timeout_s: float = 5.0  # the issue's bound; two round trips and four Ed25519 operations
+    backoff_min_s: float = 0.2
+    backoff_max_s: float = 30.0  # full jitter (Brooker 2015): half of it on average
+    barred_s: float = 60.0  # an address that answered as another mesh, or as ourselves
+    rest_s: float = 60.0  # no hint wakes a peer that was evicted or banned before; guess
+    hint_gap_s: float = 0.5  # between two rounds that live hints start for one peer
+    hint_tries_max: int = 8  # rounds for a hint that nobody repeats or wishes for: about half a minute
+    crossed_wait_s: float = 0.5  # how long the winning link of crossed dials may take to appear
+    lived_s: float = 5.0  # a link that ended sooner counts as a failed round: no loop of links that do not last
+    half_open_max: int = 64  # inbound handshakes at once, the issue's bound
+    half_open_per_host_max: int = 16
+    reports_max: int = 512  # refusals remembered so as to be reported once
+    report_again_s: float = 600.0
+    lanes: LanesConfig = LANES
+
+    def __post_init__(self) -> None:
+        if not 0 < self.hinted_dials_max <= self.dials_max or not 0 < self.backoff_min_s <= self.backoff_max_s:
+            raise ValueError(f"need 0 < hinted_dials_max <= dials_max, 0 < backoff_min_s <= backoff_max_s, got {self}")
+        if min(self.candidates_max, self.half_open_max, self.half_open_per_host_max, self.reports_max) < 1:
+            raise ValueError(f"bounds are at least 1, got {self}")
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * SECOND)
+
+
+class _Attempt:
+    """One address being tried: a dial, then a handshake."""
+
+    __slots__ = ("address", "dial", "is_hinted", "opening", "round")
+
+    def __init__(self, round: _Round, address: str) -> None:
+        self.round, self.address = round, address
+        self.is_hinted = not round.candidate.is_wanted
+        self.dial: Timer | None = None
+        self.opening: Opening | None = None
+
+    def abandon(self) -> None:
+        if self.dial is not None:
+            self.dial.cancel()
+        if self.opening is not None:
+            self.opening.abandon()
+
+
+class _Round:
+    """All addresses of one candidate, tried in parallel with a stagger, until one links or all failed."""
+
+    __slots__ = ("attempts", "candidate", "is_over", "is_waiting", "outcomes", "pending", "stagger")
+
+    def __init__(self, candidate: Candidate, addresses: list[str]) -> None:
+        self.candidate = candidate
+        self.pending = deque(addresses)
+        self.attempts: dict[str, _Attempt] = {}
+        self.outcomes: list[str] = []
+        self.stagger: Timer | None = None
+        self.is_waiting = self.is_over = False  # in the queue for a free dial
+
+
+class Dialer:
+    """See the module. All callbacks come on the loop; ``on_link`` and ``on_lost`` alternate for each peer.
+
+    ``on_lost(link, "replaced")`` is followed at once by ``on_link`` of the new one: the peer was never gone.
+    ``on_unreached(member, refused)`` after each round over all addresses of a known node; ``refused``: every host
+    answered that nobody listens there. ``on_refused`` once for each host, reason and peer in ``report_again_s``.
+    """
+
+    def __init__(
+        self, env: Env, identity: Identity, mesh: Mesh, *, config: DialerConfig | None = None,
+        on_link: Callable[[EstablishedLink], None], on_lost: Callable[[EstablishedLink, str], None],
+        on_refused: Callable[[Refusal], None], on_unreached: Callable[[NodeId, bool], None],
+    ) -> None:  # fmt: skip
+        self._env, self._identity, self._mesh = env, identity, mesh
+        self._config = config or DialerConfig()
+        self._on_link, self._on_lost = on_link, on_lost
+        self._on_refused, self._on_unreached = on_refused, on_unreached
+        self._rng = env.rng("dialer")
+        self._boot = env.entropy(BOOT_BYTES)
+        self._links: dict[NodeId, EstablishedLink] = {}
+        self._since: dict[NodeId, int] = {}  # when each link came up
+        self._table = CandidateTable(self._config.candidates_max)
+        self._rounds: dict[Key, _Round] = {}
+        self._queue: deque[_Round] = deque()  # hinted ones that wait for a free dial
+        self._queue_wanted: deque[_Round] = deque()
+        self._dials = self._hinted_dials = 0
+        self._committed: dict[NodeId, _Attempt] = {}  # proven, our proof is sent, their welcome not yet here
+        self._porch = Porch(self._config.half_open_max, self._config.half_open_per_host_max)
+        self._denied: frozenset[NodeId] = frozenset()
+        self._reported: dict[tuple[str, str, NodeId | None], int] = {}
+        self._is_closed = False
+        self.refused: dict[str, int] = {}  # reason -> how many, repeats included
+
+    # -- what others ask ---------------------------------------------------------------------------------------------
+
+    @property
+    def links(self) -> Mapping[NodeId, EstablishedLink]:
+        """The present link of each peer."""
+        return MappingProxyType(self._links)
+
+    def accept(self, conduit: Conduit) -> None:
+        """Somebody came in by the listener."""
+        if self._is_closed:
+            conduit.close("closing")
+            return
+
+        def begin(leave: Callable[[], None]) -> Opening:
+            def on_link(link: EstablishedLink) -> None:
+                leave()
+                self._up(link, None)
+
+            def on_refused(refusal: Refusal) -> None:
+                leave()
+                self._report(refusal)
+
+            def admit(proven: Proven) -> str | None:
+                verdict = self._admit_inbound(proven)
+                if verdict == "":
+                    leave()
+                return verdict
+
+            return establish(
+                self._env, conduit, self._identity, self._mesh, dialed=False, on_link=on_link, on_refused=on_refused,
+                admit=admit, on_end=self._ended, timeout_ns=_ns(self._config.handshake_timeout_s), boot=self._boot,
+                lanes=self._config.lanes,
+            )  # fmt: skip
+
+        self._porch.enter(conduit.remote, begin)
+
+    def hint(self, hint: Hint) -> None:
+        """Somebody may be there. Nothing happens for a node that is linked, or is this one."""
+        if self._is_closed or hint.node == self._identity.id or not hint.addresses:
+            return
+        if hint.node is None:
+            for address in hint.addresses:
+                self._hint(None, address, (address,), hint.source)
+        elif hint.node not in self._links:
+            self._hint(hint.node, hint.node, hint.addresses, hint.source)
+
+    def connect(self, member: NodeId, addresses: tuple[str, ...]) -> None:
+        """Hold a link to ``member`` from now on: dialled at once, and again whenever it is lost, until ``forget``."""
+        if self._is_closed or member == self._identity.id:
+            return
+        candidate = self._candidate(member, member, addresses, is_wanted=True)
+        if candidate is not None and member not in self._links:
+            self._start(candidate)
+
+    def forget(self, member: NodeId) -> None:
+        """No longer try to reach ``member``. A link that is there stays; a later hint may find it again."""
+        candidate = self._table.get(member)
+        if candidate is not None:
+            candidate.is_wanted = candidate.is_lasting = False
+            self._rest(candidate)
+            self._end_round(member)
+
+    def redial(self, member: NodeId) -> None:
+        """Try ``member`` now, whatever its back-off, and bars, say. Nothing for one that is linked or unknown."""
+        candidate = self._table.get(member)
+        if candidate is not None and not self._is_closed and member not in self._links:
+            candidate.failures = 0
+            for record in candidate.addresses.values():
+                record.barred_until_ns = 0
+            self._start(candidate)
+
+    def deny(self, members: set[NodeId]) -> None:
+        """Have nothing to do with exactly these, in silence, as if the path were cut. For tests of partitions."""
+        lifted = self._denied - members
+        self._denied = frozenset(members)
+        for member in sorted(members):
+            if member in self._links:
+                self._links[member].close("closed")
+            self._end_round(member)
+        for candidate in self._table:
+            if (candidate.node or candidate.resolved) in lifted:
+                candidate.failures = 0
+                self._start(candidate)
+
+    def close(self) -> None:
+        """End it all: dials, handshakes, and links with the cause "left"."""
+        self._is_closed = True
+        for candidate in self._table:
+            self._rest(candidate)
+        for key in list(self._rounds):
+            self._end_round(key)
+        self._porch.clear()
+        for link in list(self._links.values()):
+            link.close("left")
+
+    def explain(self) -> list[dict[str, Any]]:
+        """Every candidate: where it is said to be, what came of it, when it is tried again."""
+        now = self._env.mono()
+        rows = []
+        for candidate in self._table:
+            peer = candidate.node or candidate.resolved
+            rows.append(
+                candidate.explain(now)
+                | {
+                    "linked": peer in self._links,
+                    "denied": peer in self._denied,
+                    "dialing": [*self._rounds[candidate.key].attempts] if candidate.key in self._rounds else [],
+                }
+            )
+        return rows
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What the bounds did: strangers waiting and put out, candidates dropped, dials now."""
+        return {
+            "half_open": len(self._porch), "half_open_evicted": self._porch.evicted, "candidates": len(self._table),
+            "candidates_dropped": self._table.dropped, "dials": self._dials,
+        }  # fmt: skip
+
+    # -- candidates --------------------------------------------------------------------------------------------------
+
+    def _candidate(
+        self, key: Key, node: NodeId | None, addresses: tuple[str, ...], *, is_wanted: bool = False, source: str = ""
+    ) -> Candidate | None:
+        """The entry for ``key``, made or brought up to date; ``None`` when the table has no room for it."""
+        candidate = self._table.get(key)
+        fresh: list[str] = []
+        if candidate is None:
+            candidate = Candidate(node)
+            candidate.add(addresses)
+            candidate.is_wanted, candidate.is_lasting = is_wanted, source in _LASTING
+            out = self._table.add(candidate)
+            if out is not None:
+                self._rest(out)
+                self._end_round(out.key)
+            if out is candidate:
+                return None
+        else:
+            fresh = candidate.add(addresses)
+            candidate.is_wanted |= is_wanted
+            candidate.is_lasting |= source in _LASTING
+        if source:
+            candidate.sources[source] = None
+        running = self._rounds.get(key)
+        if running is not None and fresh:
+            running.pending.extend(fresh)
+            self._step(running)
+        return candidate
+
+    def _hint(self, node: NodeId | None, key: Key, addresses: tuple[str, ...], source: str) -> None:
+        known = self._table.get(key)
+        had = set(known.addresses) if known is not None else set()
+        candidate = self._candidate(key, node, addresses, source=source)
+        if candidate is None or key in self._rounds or candidate.resolved in self._links:
+            return
+        now = self._env.mono()
+        if known is None or (not had.issuperset(addresses) and candidate.rests_until_ns <= now):
+            self._start(candidate)
+        elif source in _LIVE and candidate.rests_until_ns <= now:
+            # It was heard just now, so its back-off is out of date; but a hint a packet must not mean a dial a packet.
+            self._start_at(candidate, candidate.ended_ns + _ns(self._config.hint_gap_s), sooner=True)
+
+    def _rest(self, candidate: Candidate) -> None:
+        if candidate.timer is not None:
+            candidate.timer.cancel()
+        candidate.timer = candidate.next_ns = None
+
+    def _start_at(self, candidate: Candidate, when_ns: int, *, sooner: bool = False) -> None:
+        if self._is_closed or (sooner and candidate.next_ns is not None and candidate.next_ns <= when_ns):
+            return
+        self._rest(candidate)
+        candidate.next_ns = max(when_ns, self._env.mono())
+        candidate.timer = self._env.call_at(candidate.next_ns, lambda: self._start(candidate))
+
+    # -- rounds ------------------------------------------------------------------------------------------------------
+
+    def _start(self, candidate: Candidate) -> None:
+        self._rest(candidate)
+        key = candidate.key
+        peer = candidate.node or candidate.resolved
+        if peer in self._links:
+            candidate.insist = False
+            return
+        if self._is_closed or key in self._rounds or self._table.get(key) is not candidate:
+            return
+        addresses = [] if candidate.node in self._denied else candidate.order(self._env.mono())
+        round = self._rounds[key] = _Round(candidate, addresses)
+        if addresses:
+            self._step(round)
+        else:  # it fails, but not inside the call of whoever wished for it
+            self._env.call_at(self._env.mono(), lambda: self._step(round))
+
+    def _step(self, round: _Round) -> None:
+        """Start the next address of a round if a dial is free, else queue the round; end it when nothing is left."""
+        if round.is_over or round.is_waiting:
+            return
+        if round.stagger is not None:
+            round.stagger.cancel()
+            round.stagger = None
+        if not round.pending:
+            if not round.attempts:
+                self._failed(round)
+            return
+        is_wanted = round.candidate.is_wanted
+        if self._dials >= self._config.dials_max or (
+            not is_wanted and self._hinted_dials >= self._config.hinted_dials_max
+        ):
+            round.is_waiting = True
+            (self._queue_wanted if is_wanted else self._queue).append(round)
+            return
+        attempt = _Attempt(round, round.pending.popleft())
+        round.attempts[attempt.address] = attempt
+        self._dials += 1
+        self._hinted_dials += attempt.is_hinted
+        if round.pending:
+            round.stagger = self._env.call_at(
+                self._env.mono() + _ns(self._config.stagger_s), lambda: self._step(round)
+            )  # fmt: skip
+        attempt.dial = self._env.transport.dial(
+            attempt.address, lambda outcome: self._dialed(attempt, outcome), _ns(self._config.dial_timeout_s)
+        )
+
+    def _dialed(self, attempt: _Attempt, outcome: Conduit | DialFailed) -> None:
+        attempt.dial = None
+        round = attempt.round
+        if isinstance(outcome, DialFailed):
+            self._attempt_failed(attempt, outcome.fault.value, outcome.detail)
+            return
+        if round.is_over:
+            outcome.close("closed")
+            return
+        attempt.opening = establish(
+            self._env, outcome, self._identity, self._mesh, dialed=True, expected=round.candidate.node,
+            on_link=lambda link: self._up(link, attempt), on_refused=lambda refusal: self._declined(attempt, refusal),
+            admit=lambda proven: self._admit_outbound(attempt, proven), on_end=self._ended,
+            timeout_ns=_ns(self._config.handshake_timeout_s), boot=self._boot, insist=round.candidate.insist,
+            lanes=self._config.lanes,
+        )  # fmt: skip
+
+    def _declined(self, attempt: _Attempt, refusal: Refusal) -> None:
+        candidate = attempt.round.candidate
+        record = candidate.addresses.get(attempt.address)
+        if record is not None and isinstance(refusal.error, _HOPELESS):
+            record.barred_until_ns = self._env.mono() + _ns(self._config.barred_s)
+        self._report(refusal)
+        crossed = refusal.reason == "declined" and refusal.detail == "crossed"
+        if crossed and not attempt.round.is_over:
+            # Not a failure: a link to this peer is there or on its way. See to it that it comes.
+            self._free(attempt)
+            self._note(candidate, attempt.address, "crossed", "")
+            self._end_round(candidate.key)
+            candidate.insist = refusal.error.told
+            self._start_at(candidate, self._env.mono() + _ns(self._config.crossed_wait_s))
+            return
+        self._attempt_failed(attempt, refusal.reason, refusal.detail)
+
+    def _attempt_failed(self, attempt: _Attempt, outcome: str, detail: str) -> None:
+        if not self._free(attempt):
+            return
+        round = attempt.round
+        round.outcomes.append(outcome)
+        self._note(round.candidate, attempt.address, outcome, detail)
+        if not round.is_waiting:
+            self._step(round)
+        self._pump()
+
+    def _note(self, candidate: Candidate, address: str, outcome: str, detail: str) -> None:
+        record = candidate.addresses.get(address)
+        if record is not None:
+            record.outcome, record.detail, record.at_ns = outcome, detail, self._env.mono()
+
+    def _free(self, attempt: _Attempt) -> bool:
+        """Take an attempt out of its round; its dial is free. False when it was out already."""
+        if attempt.round.attempts.get(attempt.address) is not attempt:
+            return False
+        del attempt.round.attempts[attempt.address]
+        self._dials -= 1
+        self._hinted_dials -= attempt.is_hinted
+        for peer in [peer for peer, each in self._committed.items() if each is attempt]:
+            del self._committed[peer]
+        return True
+
+    def _pump(self) -> None:
+        """Give free dials to the rounds that wait, those wished for first."""
+        while self._dials < self._config.dials_max:
+            if self._queue_wanted:
+                round = self._queue_wanted.popleft()
+            elif self._queue and self._hinted_dials < self._config.hinted_dials_max:
+                round = self._queue.popleft()
+            else:
+                return
+            round.is_waiting = False
+            self._step(round)
+
+    def _end_round(self, key: Key) -> None:
+        """Stop what is under way for a candidate, without a verdict."""
+        round = self._rounds.pop(key, None)
+        if round is None:
+            return
+        round.is_over = True
+        round.candidate.ended_ns = self._env.mono()
+        round.pending.clear()
+        if round.stagger is not None:
+            round.stagger.cancel()
+        for attempt in list(round.attempts.values()):
+            self._free(attempt)
+            attempt.abandon()
+        self._pump()
+
+    def _failed(self, round: _Round) -> None:
+        candidate = round.candidate
+        self._end_round(candidate.key)
+        candidate.failures += 1
+        candidate.insist = False
+        lasts = candidate.is_wanted or candidate.is_lasting or candidate.is_proven
+        if not lasts and candidate.failures >= self._config.hint_tries_max:
+            self._table.remove(candidate)
+        else:
+            self._start_at(candidate, self._env.mono() + self._backoff_ns(candidate.failures))
+        if candidate.node is not None:
+            refused = bool(round.outcomes) and all(each == DialFault.REFUSED.value for each in round.outcomes)
+            self._on_unreached(candidate.node, refused)
+
+    def _backoff_ns(self, failures: int) -> int:
+        ceiling = min(self._config.backoff_max_s, self._config.backoff_min_s * 2 ** min(failures - 1, 20))
+        return 10 * MILLISECOND + _ns(self._rng.uniform(0, ceiling))
+
+    # -- links -------------------------------------------------------------------------------------------------------
+
+    def _admit_outbound(self, attempt: _Attempt, proven: Proven) -> str | None:
+        """Whether to go on with the peer that answered our dial."""
+        peer, candidate = proven.peer, attempt.round.candidate
+        candidate.resolved = peer
+        if self._is_closed or peer in self._denied:
+            self._attempt_failed(attempt, "denied", "")
+            return ""
+        link = self._links.get(peer)
+        if (link is not None and link.boot == proven.boot) or peer in self._committed:
+            return "crossed"
+        self._committed[peer] = attempt
+        return None
+
+    def _admit_inbound(self, proven: Proven) -> str | None:
+        """Whether to go on with the peer that dialled us and has committed to it."""
+        peer = proven.peer
+        if peer in self._denied:
+            return ""
+        if self._is_closed:
+            return "closing"
+        link = self._links.get(peer)
+        ours_wins = self._identity.id < peer and not proven.insist
+        if link is not None:
+            is_newer = proven.boot != link.boot or not link.dialed
+            return "crossed" if ours_wins and not is_newer else None
+        return "crossed" if peer in self._committed and ours_wins else None
+
+    def _up(self, link: EstablishedLink, attempt: _Attempt | None) -> None:
+        peer, now = link.peer, self._env.mono()
+        if attempt is not None:
+            self._free(attempt)
+        other = self._committed.get(peer)
+        if other is not None:  # it crossed, and gives way
+            self._end_round(other.round.candidate.key)
+        self._end_round(peer)
+        if attempt is not None:
+            self._end_round(attempt.round.candidate.key)
+        old = self._links.pop(peer, None)
+        if old is not None:
+            old.end("replaced")
+        self._links[peer], self._since[peer] = link, now
+        if attempt is not None:
+            via = attempt.round.candidate
+            via.failures, via.insist, via.is_proven = 0, False, True
+            target = via if via.node is not None else self._candidate(peer, peer, (attempt.address,))
+            for candidate in (via, target):
+                record = candidate.addresses.get(attempt.address) if candidate is not None else None
+                if record is not None:
+                    record.outcome, record.detail, record.at_ns, record.linked_ns = "linked", "", now, now
+        candidate = self._table.get(peer)
+        if candidate is not None:
+            candidate.insist, candidate.is_proven = False, True
+            self._rest(candidate)
+        self._on_link(link)
+
+    def _ended(self, link: EstablishedLink, cause: str) -> None:
+        peer, now = link.peer, self._env.mono()
+        if self._links.get(peer) is link:
+            del self._links[peer]
+            lived = now - self._since.pop(peer) >= _ns(self._config.lived_s)
+            for candidate in self._table:
+                if candidate.node == peer:
+                    self._lost(candidate, cause, lived)
+                elif candidate.node is None and candidate.resolved == peer:
+                    # The node's own entry goes first; this one is for the case that another node lives there now.
+                    self._start_at(candidate, now + _ns(1.0))
+        self._on_lost(link, cause)
+
+    def _lost(self, candidate: Candidate, cause: str, lived: bool) -> None:
+        now = self._env.mono()
+        if cause in ("evicted", "banned"):
+            candidate.rests_until_ns = now + _ns(self._config.rest_s)
+        if not candidate.is_wanted and cause in ("evicted", "banned", "left"):
+            return
+        candidate.failures = 0 if lived else candidate.failures + 1
+        self._start_at(candidate, now if lived else now + self._backoff_ns(candidate.failures))
+
+    # -- telling -----------------------------------------------------------------------------------------------------
+
+    def _report(self, refusal: Refusal) -> None:
+        """Tell of a refusal unless the same was told lately; ends that are nobody's fault are only counted."""
+        self.refused[refusal.reason] = self.refused.get(refusal.reason, 0) + 1
+        if refusal.reason in ("declined", "closed") or self._is_closed:
+            return
+        now = self._env.mono()
+        host = host_of(refusal.address)
+        for peer in (refusal.peer, None):
+            told = self._reported.get((host, refusal.reason, peer))
+            if told is not None and now - told < _ns(self._config.report_again_s):
+                return
+        keys = [(host, refusal.reason, refusal.peer)]
+        if refusal.peer is None and any(each[:2] == keys[0][:2] for each in self._reported):
+            return
+        if len(self._reported) >= self._config.reports_max:
+            del self._reported[next(iter(self._reported))]
+        self._reported.pop(keys[0], None)
+        self._reported[keys[0]] = now
+        self._on_refused(refusal)
