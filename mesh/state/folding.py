@@ -19,9 +19,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from crdt.change import Change
-from crdt.document import Document
-from crdt.errors import CrdtError
+from crdt import Change, CrdtError, Document
 from transport.errors import FrameInvalid, PeerFault
 from transport.frame import STUB_BYTES_MAX, SignedFrame, parse, parse_stub
 from transport.identity import SIGNATURE_BYTES, Identity, Mesh, NodeId, Origin, Suite, verify
@@ -55,7 +53,7 @@ class Snapshot:
     def seal(self, identity: Identity, mesh: Mesh) -> bytes:
         """The snapshot as this node vouches for it."""
         ordered = [self.stubs[origin].stub() for origin in sorted(self.stubs)]
-        raw = _encode(_Parts(VERSION, self.stream, identity.id, ordered, self.state))
+        raw = _encode(_Parts(VERSION, self.stream, bytes(identity.id), ordered, self.state))
         return raw + identity.sign(PURPOSE, mesh.id, hashlib.sha256(raw).digest())
 
     @classmethod

@@ -14,9 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from crdt.change import Change
-from crdt.document import Document
-from crdt.errors import CrdtError, UnknownOperation
+from crdt import Change, CrdtError, Document, UnknownOperation
 from crdt.events import Event as Changed
 from crdt.events import event_at
 from mesh.errors import BacklogFull, SpaceReadOnly

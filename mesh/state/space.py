@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any
 
-from crdt.document import Document
+from crdt import Document
 from mesh.errors import TransactionSpansAwait
 from mesh.state.replica import Replica
 from mesh.state.watch import Watch

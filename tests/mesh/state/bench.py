@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -191,10 +192,10 @@ class Table:
             for part in range(parts):
                 data = whole[part * CHUNK_BYTES_MAX : (part + 1) * CHUNK_BYTES_MAX]
                 message = SnapshotPart(slot.stream, self.starts, part, parts, data)
-                self.env.call_at(self.env.mono(), lambda raw=encode(message): self._arrive(peer.id, to, raw))
+                self.env.call_at(self.env.mono(), partial(self._arrive, peer.id, to, encode(message)))
             return
         for raw in frames:
-            self.env.call_at(self.env.mono(), lambda raw=raw: self._arrive(peer.id, to, raw))
+            self.env.call_at(self.env.mono(), partial(self._arrive, peer.id, to, raw))
 
     def repair(self, rounds: int = 4) -> None:
         """Everyone fetches from everyone what the other can serve and it lacks; nothing is lost meanwhile."""

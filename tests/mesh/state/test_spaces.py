@@ -157,10 +157,8 @@ def test_a_change_waits_for_its_causes() -> None:
     assert c.space().digest() == b.space().digest()
 
 
-OPERATIONS = st.lists(
-    st.tuples(st.integers(0, 2), st.sampled_from(["count", "add", "discard", "put", "delete", "wait"]), st.integers(0, 3)),
-    max_size=40,
-)  # fmt: skip
+ACTS = st.sampled_from(["count", "add", "discard", "put", "delete", "wait"])
+OPERATIONS = st.lists(st.tuples(st.integers(0, 2), ACTS, st.integers(0, 3)), max_size=40)
 
 
 @settings(max_examples=40, deadline=None)
