@@ -130,9 +130,7 @@ class Node:
             raise
 
     async def _start(self, env: Env) -> None:
-        mesh = await _offloaded(
-            env, partial(admission, self._mesh_name, secret=self._secret, open=self._secret is None)
-        )
+        mesh = await _offloaded(env, partial(admission, self._mesh_name, secret=self._secret, open=self._secret is None))
         storage = self._storage = env.open_storage(self._data)
         identity = Identity(env.load_seed(self._data), env.suite)
         self._id = identity.id
@@ -237,9 +235,8 @@ class Node:
             if each.id != self._id and each.state in ("alive", "suspect") and each.addresses
         ]
         if rows:
-            runtime.spaces.keep(
-                rows[:KNOWN_MAX], [("known", b"\0", b"\xff" * 33)]
-            )  # through the journal: one commit at a time
+            # the journal alone commits, one commit at a time
+            runtime.spaces.keep(rows[:KNOWN_MAX], [("known", b"\0", b"\xff" * 33)])
 
     def _running(self, what: str) -> Runtime:
         if self._runtime is None:
