@@ -30,7 +30,7 @@ from mesh.state.storage import open_storage
 from transport.address import ALL_INTERFACES
 from transport.admission import admission
 from transport.base import SECOND, Announcement, Discovery, Env, Listener, Storage
-from transport.discovery.bootstrap import Bootstrap, KnownPeers
+from transport.discovery.bootstrap import Bootstrap
 from transport.identity import Identity, Mesh, NodeId, verify
 
 MessageHandlerT = TypeVar("MessageHandlerT", bound=MessageHandler)
@@ -189,7 +189,7 @@ class Node:
         storage: Storage,
     ) -> None:  # fmt: skip
         known = [(NodeId(key), value.decode().split("\n")) for key, value in storage.scan(KNOWN, b"")]
-        self._sources = [Bootstrap(self._bootstrap), KnownPeers(known)]
+        self._sources = [Bootstrap(self._bootstrap, known)]
         if self._discover:
             self._sources += env.discoveries()
         announcement = Announcement(

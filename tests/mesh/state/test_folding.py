@@ -1,4 +1,4 @@
-"""Folding: only what everyone has on disk goes, memory stays flat, and who comes late gets state by a joined snapshot."""
+"""Folding: only what everyone has on disk goes, memory stays flat, and latecomers join a snapshot."""
 
 from __future__ import annotations
 
@@ -135,10 +135,11 @@ def test_a_restored_backup_below_the_cut_comes_back_by_snapshot() -> None:
     assert not again.faults + b.faults
 
 
+ACTS = st.sampled_from(["a", "b", "cut", "heal", "wait", "restart"])
+
+
 @settings(max_examples=25, deadline=None)
-@given(
-    acts=st.lists(st.tuples(st.sampled_from(["a", "b", "cut", "heal", "wait", "restart"]), st.integers(1, 30)), max_size=14)
-)  # fmt: skip
+@given(acts=st.lists(st.tuples(ACTS, st.integers(1, 30)), max_size=14))
 def test_folding_never_changes_what_is_read(acts: list[tuple[str, int]]) -> None:
     table = Table()
     peers = {name: Peer(table, name, seal_items=3, fold_frames=5) for name in "ab"}
