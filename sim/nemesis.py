@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -132,8 +133,7 @@ class Nemesis:
         world = self._world
         began = world.loop.now
         pending: list[tuple[int, int, Callable[[], None]]] = [
-            (each.begin, number, lambda each=each: self._begin(each))
-            for number, each in enumerate(self.plan)  # type: ignore[misc]
+            (each.begin, number, partial(self._begin, each)) for number, each in enumerate(self.plan)
         ]
         number = len(pending)
         while True:
