@@ -27,17 +27,18 @@ from mesh.protocol.facts import Dropped, Fact
 from mesh.runtime import Runtime
 from mesh.state.space import Space
 from mesh.state.storage import open_storage
+from transport.address import ALL_INTERFACES
 from transport.admission import admission
-from transport.base import SECOND, Announcement, Discovery, Env, Listener, Storage, Timer
-from transport.discovery.bootstrap import Bootstrap, KnownPeers
+from transport.base import SECOND, Announcement, Discovery, Env, Listener, Storage
+from transport.discovery.bootstrap import Bootstrap
 from transport.identity import Identity, Mesh, NodeId, verify
 
 MessageHandlerT = TypeVar("MessageHandlerT", bound=MessageHandler)
 RequestHandlerT = TypeVar("RequestHandlerT", bound=RequestHandler)
 
 SCOUT = b"scout"  # the purpose under which discovery's datagrams are signed
-LOOPBACK, EVERYWHERE = "127.0.0.1", ""
-META = "node"  # the table of what a node remembers of itself
+LOOPBACK = "127.0.0.1"
+META, KNOWN = "node", "known"  # tables: what a node remembers of itself, and of others
 SLEPT_NS = 5 * SECOND  # wall time that passed beside monotonic time: the machine slept, or its clock was set
 KNOWN_MAX = 256  # peers remembered for the next start
 
@@ -95,12 +96,10 @@ class Node:
         self._data = None if data is None else str(data)
         self._config = config or NodeConfig()
         self._given_env = env
-        self._env: Env | None = None
+        self._opened = contextlib.AsyncExitStack()  # what stop() closes, in reverse order
         self._runtime: Runtime | None = None
         self._listener: Listener | None = None
-        self._storage: Storage | None = None
         self._sources: list[Discovery] = []
-        self._tasks: list[Timer] = []
         self._readers: list[weakref.ref[_Reader]] = []  # who stopped reading is forgotten
         self._changed: asyncio.Event = asyncio.Event()
         self._message_handler: MessageHandler | None = None
@@ -122,16 +121,21 @@ class Node:
         """Open the data directory, listen, and begin to look for others. ``async with`` does this."""
         if self._runtime is not None:
             raise RuntimeError("this node runs already")
-        env = self._env = self._given_env or _system_env()
-        try:
-            await self._start(env)
-        except BaseException:
-            await self._stop(leave=False)
-            raise
+        async with contextlib.AsyncExitStack() as opened:
+            await self._start(opened)
+            self._opened = opened.pop_all()
 
-    async def _start(self, env: Env) -> None:
-        mesh = await _offloaded(env, partial(admission, self._mesh_name, secret=self._secret, open=self._secret is None))
-        storage = self._storage = env.open_storage(self._data)
+    async def _start(self, opened: contextlib.AsyncExitStack) -> None:
+        """Open one thing after another; what was opened closes in the reverse order, also when a later one fails."""
+        env = self._given_env
+        if env is None:
+            env = _system_env()
+            opened.push_async_callback(env.close)
+        mesh = await _offloaded(
+            env, partial(admission, self._mesh_name, secret=self._secret, open=self._secret is None)
+        )
+        storage = env.open_storage(self._data)
+        opened.callback(storage.close)
         identity = Identity(env.load_seed(self._data), env.suite)
         self._id = identity.id
         incarnation = int.from_bytes(storage.get(META, b"incarnation") or b"\0", "big") + 1
@@ -140,49 +144,37 @@ class Node:
             env, identity, mesh, storage, self._config, name=self.name, incarnation=incarnation,
             durable=self._data is not None, tell=self._tell, dropped=self._dropped,
         )  # fmt: skip
+        opened.push_async_callback(runtime.close, leave=False)
         runtime.direct.on_send, runtime.direct.handlers = self._message_handler, self._handlers
         await runtime.open()
+        listener = self._listener = await self._listen(env, runtime)
+        opened.push_async_callback(listener.close)
+        runtime.start(_told(listener.addresses))
+        await self._find(opened, env, mesh, identity, runtime, storage)
+        opened.push_async_callback(runtime.close)  # says goodbye, before the slow farewells of discovery
+        opened.callback(env.spawn(self._watch_addresses(env, listener, runtime), "addresses").cancel)
+        opened.callback(self._end, runtime)
         self._runtime = runtime
-        self._listener = await self._listen(env, runtime)
-        runtime.start(self._listener.addresses)
-        await self._find(env, mesh, identity, runtime)
-        self._tasks.append(env.spawn(self._watch_addresses(env), "addresses"))
 
-    async def stop(self) -> None:
-        """Leave: others see ``left``; what was written is durable; links, port and directory are free again."""
-        await self._stop(leave=True)
-
-    async def _stop(self, *, leave: bool) -> None:
-        runtime, self._runtime = self._runtime, None
-        for task in self._tasks:
-            task.cancel()
-        self._tasks.clear()
-        if runtime is not None:
-            self._remember(runtime)
-            await runtime.close(leave=leave)
-        for source in self._sources:
-            with contextlib.suppress(OSError):  # its sockets may be gone with their interface
-                await source.stop()
-        self._sources.clear()
-        if self._listener is not None:
-            await self._listener.close()
-            self._listener = None
-        if self._storage is not None:
-            self._storage.close()
-            self._storage = None
+    def _end(self, runtime: Runtime) -> None:
+        """From here on nobody may use the node; those who wait on it are told."""
+        self._remember(runtime)
+        self._runtime = self._listener = None
         for each in self._readers:
             if (reader := each()) is not None:
                 reader.end()
         self._changed.set()
-        if self._env is not None and self._env is not self._given_env:
-            await self._env.close()
-        self._env = None
+
+    async def stop(self) -> None:
+        """Leave: others see ``left``; what was written is durable; links, port and directory are free again."""
+        opened, self._opened = self._opened, contextlib.AsyncExitStack()
+        await opened.aclose()
 
     async def _listen(self, env: Env, runtime: Runtime) -> Listener:
         accept = runtime.dialer.accept
         if self._listen_at is not None:
             return await env.transport.listen(self._listen_at, accept)
-        host = LOOPBACK if self.is_loopback_only else EVERYWHERE
+        host = LOOPBACK if self.is_loopback_only else ALL_INTERFACES
         port = self._config.port
         for each in range(port, min(port + PORTS_TRIED, 65536)):
             try:
@@ -192,50 +184,48 @@ class Node:
                     raise
         return await env.transport.listen(f"{host}:0", accept)
 
-    async def _find(self, env: Env, mesh: Mesh, identity: Identity, runtime: Runtime) -> None:
-        assert self._listener is not None and self._storage is not None
-        known = [
-            (NodeId(key), value.decode().split("\n")) for key, value in self._storage.scan("known", b"\0")
-        ]  # fmt: skip
-        self._sources = [Bootstrap(self._bootstrap), KnownPeers(known)]
+    async def _find(
+        self, opened: contextlib.AsyncExitStack, env: Env, mesh: Mesh, identity: Identity, runtime: Runtime,
+        storage: Storage,
+    ) -> None:  # fmt: skip
+        known = [(NodeId(key), value.decode().split("\n")) for key, value in storage.scan(KNOWN, b"")]
+        self._sources = [Bootstrap(self._bootstrap, known)]
         if self._discover:
             self._sources += env.discoveries()
         announcement = Announcement(
             mesh_tag=mesh.tag,
             node=identity.id,
-            port=int(self._listener.addresses[0].rpartition(":")[2]),
+            port=int(self.addresses[0].rpartition(":")[2]),
             sign=partial(identity.sign, SCOUT, mesh.id),
             verify=lambda node, datagram, signature: verify(env.suite, node, SCOUT, mesh.id, datagram, signature),
             loopback_only=self.is_loopback_only,
         )
         for source in self._sources:
             await source.start(announcement, runtime.hint)
+            opened.push_async_callback(source.stop)
 
-    async def _watch_addresses(self, env: Env) -> None:
+    async def _watch_addresses(self, env: Env, listener: Listener, runtime: Runtime) -> None:
         """Tell the others when this host's addresses change, and look around again: another Wi-Fi, sleep, resume."""
-        assert self._listener is not None
-        seen, ahead = self._listener.addresses, env.now() - env.mono()
-        while self._runtime is not None:
+        seen, ahead = listener.addresses, env.now() - env.mono()
+        while True:
             await env.sleep(self._config.addresses_interval_s)
-            addresses, was_ahead = self._listener.addresses, ahead
+            addresses, was_ahead = listener.addresses, ahead
             ahead = env.now() - env.mono()  # monotonic time stands still while the machine sleeps
             if addresses != seen or ahead - was_ahead > SLEPT_NS:
                 seen = addresses
-                self._runtime.start(addresses)
+                runtime.start(_told(addresses))
                 for source in self._sources:
                     source.rescan()
 
     def _remember(self, runtime: Runtime) -> None:
         """Keep where the members were reached, for the next start."""
-        if self._storage is None or self._data is None:
-            return
         rows = [
-            ("known", bytes(each.id), "\n".join(each.addresses).encode())
+            (KNOWN, bytes(each.id), "\n".join(each.addresses).encode())
             for each in runtime.stack.members()
             if each.id != self._id and each.state in ("alive", "suspect") and each.addresses
         ]
-        if rows:
-            self._storage.commit(rows[:KNOWN_MAX], [("known", b"\0", b"\xff" * 33)])
+        if rows and self._data is not None:
+            runtime.spaces.keep(rows[:KNOWN_MAX], [(KNOWN, b"", b"\xff" * 33)])
 
     def _running(self, what: str) -> Runtime:
         if self._runtime is None:
@@ -476,6 +466,11 @@ async def _offloaded(env: Env, work: Any) -> Any:
 
     env.offload(work, done)
     return await future
+
+
+def _told(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """What the others are told: loopback only when there is nothing else, since there it is *they* who live at it."""
+    return tuple(each for each in addresses if not each.startswith(("127.", "[::1]"))) or addresses
 
 
 def _system_env() -> Env:

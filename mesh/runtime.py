@@ -34,8 +34,6 @@ from mesh.messaging.direct import Direct
 from mesh.protocol import effects as do
 from mesh.protocol.facts import (
     Fact,
-    LinkLost,
-    LinkOpened,
     MemberDown,
     MemberSuspect,
     MemberUp,
@@ -44,6 +42,7 @@ from mesh.protocol.facts import (
 )
 from mesh.protocol.stack import Stack
 from mesh.state.spaces import Spaces
+from transport.address import for_others
 from transport.base import MILLISECOND, Env, Hint, Lane, Link, Storage, Timer
 from transport.dialer import Dialer
 from transport.errors import PeerFault
@@ -105,7 +104,7 @@ class Runtime:
 
     def start(self, addresses: tuple[str, ...]) -> None:
         """The node listens at ``addresses``; from now on it may be found. Called again when they change."""
-        self.feed(do.Started(addresses))
+        self.feed(do.Started(for_others(addresses)))
         if self._heartbeat is None:
             self._beat(self.env.mono())
 
@@ -211,14 +210,12 @@ class Runtime:
         link.on_writable = partial(self._on_writable, peer)
         self.feed(do.LinkUp(peer, link.rtt_ns))
         self.spaces.linked(peer, True)
-        self.tell(LinkOpened(peer))
 
     def _on_lost(self, link: Link, cause: str) -> None:
         self._serving.pop(link.peer, None)
         self.spaces.linked(link.peer, False)
         self.direct.lost(link.peer)
         self.feed(do.LinkClosed(link.peer, cause))
-        self.tell(LinkLost(link.peer, cause))
 
     def _on_refused(self, refusal: Refusal) -> None:
         self.tell(PeerRefused(refusal.address, refusal.reason, refusal.peer))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 ALL_INTERFACES = "*"  # the host of "every interface, IPv4 and IPv6 on one port"
 _HOST_CHARS_MAX = 255  # a DNS name's limit; also keeps an address inside ``mesh.messages.Contact``
 
@@ -25,3 +27,13 @@ def split_address(address: str) -> tuple[str, int]:
 def join_address(host: str, port: int) -> str:
     """The text form; the inverse of ``split_address``."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def for_others(addresses: Iterable[str]) -> tuple[str, ...]:
+    """The addresses that mean the same host wherever they are dialled: no loopback, unless there is nothing else.
+
+    Dialled elsewhere, a loopback address leads to the dialler itself, or to a third node on its port; and a peer
+    whose addresses do not all refuse is not known to be gone.
+    """
+    given = tuple(addresses)
+    return tuple(each for each in given if not each.startswith(("127.", "[::1]", "localhost:"))) or given

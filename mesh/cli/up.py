@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import signal
 import socket
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from mesh.cli.version import own_version
 from mesh.errors import MeshError
 from mesh.protocol.facts import Fact, MemberDown, MemberSuspect, MemberUp, PeerRefused
 from transport.base import StorageFault, StorageInUse
-from transport.errors import TransportError
+from transport.errors import KeyFileUnsafe, TransportError
 from transport.identity import NodeId
 
 SECRET_BYTES_MAX = 4096
@@ -89,17 +90,35 @@ async def start_node(wish: Wish) -> tuple[Any, Path]:
         taken = data
         if _runs(data):
             continue
-        data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        node = Node(
-            name, mesh=wish.mesh, secret=secret, open=wish.open, listen=wish.listen, bootstrap=wish.join,
-            discovery=wish.discovery, data=str(data),
-        )  # fmt: skip
         try:
+            data.mkdir(parents=True, exist_ok=True, mode=0o700)
+            node = Node(
+                name, mesh=wish.mesh, secret=secret, open=wish.open, listen=wish.listen, bootstrap=wish.join,
+                discovery=wish.discovery, data=str(data),
+            )  # fmt: skip
             await node.start()
         except StorageInUse:
             continue
+        except KeyFileUnsafe as failed:
+            raise ControlError(f"{failed.path}: {failed.trouble}", failed.remedy) from failed
+        except StorageFault as failed:
+            raise ControlError(
+                f"data directory {data}: {failed}", "make room, fix its owner, or use --data"
+            ) from failed
+        except ValueError as failed:
+            raise ControlError(str(failed), "see gossamer up --help") from failed
+        except OSError as failed:
+            raise ControlError(*_os_words(failed, wish, data)) from failed
         return node, data
     raise ControlError(f"a node runs already with the data directory {taken}", "give another NAME, or --data")
+
+
+def _os_words(failed: OSError, wish: Wish, data: Path) -> tuple[str, str]:
+    """What the system refused, and what to do."""
+    if failed.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES) and failed.filename is None:
+        what = "the port is taken" if failed.errno == errno.EADDRINUSE else failed.strerror or str(failed)
+        return f"cannot listen at {wish.listen}: {what}", "choose another with --listen HOST:PORT (port 0: any)"
+    return f"cannot start in {data}: {failed.strerror or failed}", "look at its owner and permissions, or use --data"
 
 
 def _runs(data: Path) -> bool:

@@ -1,0 +1,8 @@
+"""Messages between nodes: to one, with reply. At most once, and said so.
+
+Streams, topics, groups and the durable outbox are the next rooms here.
+"""
+
+from mesh.messaging.direct import Message, Request
+
+__all__ = ["Message", "Request"]
