@@ -30,7 +30,7 @@ from mesh.state.storage import open_storage
 from transport.address import ALL_INTERFACES
 from transport.admission import admission
 from transport.base import SECOND, Announcement, Discovery, Env, Listener, Storage
-from transport.discovery.bootstrap import Bootstrap, KnownPeers
+from transport.discovery.bootstrap import Bootstrap
 from transport.identity import Identity, Mesh, NodeId, verify
 
 MessageHandlerT = TypeVar("MessageHandlerT", bound=MessageHandler)
@@ -149,7 +149,7 @@ class Node:
         await runtime.open()
         listener = self._listener = await self._listen(env, runtime)
         opened.push_async_callback(listener.close)
-        runtime.start(listener.addresses)
+        runtime.start(_told(listener.addresses))
         await self._find(opened, env, mesh, identity, runtime, storage)
         opened.push_async_callback(runtime.close)  # says goodbye, before the slow farewells of discovery
         opened.callback(env.spawn(self._watch_addresses(env, listener, runtime), "addresses").cancel)
@@ -189,7 +189,7 @@ class Node:
         storage: Storage,
     ) -> None:  # fmt: skip
         known = [(NodeId(key), value.decode().split("\n")) for key, value in storage.scan(KNOWN, b"")]
-        self._sources = [Bootstrap(self._bootstrap), KnownPeers(known)]
+        self._sources = [Bootstrap(self._bootstrap, known)]
         if self._discover:
             self._sources += env.discoveries()
         announcement = Announcement(
@@ -213,7 +213,7 @@ class Node:
             ahead = env.now() - env.mono()  # monotonic time stands still while the machine sleeps
             if addresses != seen or ahead - was_ahead > SLEPT_NS:
                 seen = addresses
-                runtime.start(addresses)
+                runtime.start(_told(addresses))
                 for source in self._sources:
                     source.rescan()
 
@@ -466,6 +466,11 @@ async def _offloaded(env: Env, work: Any) -> Any:
 
     env.offload(work, done)
     return await future
+
+
+def _told(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """What the others are told: loopback only when there is nothing else, since there it is *they* who live at it."""
+    return tuple(each for each in addresses if not each.startswith(("127.", "[::1]"))) or addresses
 
 
 def _system_env() -> Env:

@@ -6,6 +6,7 @@ Exit 0: it held. 1: it broke (what, the seed, and the command that replays it go
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
@@ -40,7 +41,8 @@ class _Named(click.ParamType):  # type: ignore[type-arg]  # generic in the newes
 
 @click.group(name="sim", help="Run the same nodes in a simulated world that obeys a seed.", no_args_is_help=True)
 def group() -> None:
-    """The commands of the simulator."""
+    """The commands of the simulator. What simulated nodes log is part of the story, not of our output."""
+    logging.getLogger("gossamer").addHandler(logging.NullHandler())
 
 
 @group.command("list")

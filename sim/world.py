@@ -490,6 +490,7 @@ class World:
             "frames": dict(self.network.frames),
             "datagrams": dict(self.network.datagrams),
             "faults": {fault.key: fault.fired for fault in self.faults},
+            "disks": {each.name: each.machine.disk.commits for each in self.nodes},
             "machines": dict(sorted(self._counts.items())),
         }
 

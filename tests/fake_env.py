@@ -134,6 +134,9 @@ class FakeEnv:
     async def sleep(self, seconds: float) -> None:
         await _Until(self.mono() + round(seconds * SECOND))
 
+    async def close(self) -> None:
+        """Nothing is held that outlives the test."""
+
     # -- the test's side -----------------------------------------------------------------------------------------
 
     def run(self, task: Coroutine[Any, Any, T], within: float = 60.0) -> T:

@@ -73,16 +73,16 @@ class End:
 class Box:
     """One node: a stack, its timers, its links, and the logs it holds."""
 
-    def __init__(self, wire: Wire, name: str, number: int, config: StackConfig, incarnation: int = 1) -> None:
-        self.wire, self.name, self.config, self.number = wire, name, config, number
-        self.identity = Identity(hashlib.sha256(f"{wire.keys}/{name}".encode()).digest(), QuickSuite())
+    def __init__(self, wire: Wire, name: str, identity: Identity, config: StackConfig) -> None:
+        self.wire, self.name, self.config = wire, name, config
+        self.identity = identity
         self.id = self.identity.id
         self.address = f"{name}:1"
         self.logs: dict[Slot, list[tuple[int, bytes]]] = {}  # (last sequence, hash) of every frame
         self.lives = 0
-        self.boot(incarnation)
+        self.boot(1)
 
-    def boot(self, incarnation: int = 1) -> None:
+    def boot(self, incarnation: int) -> None:
         self.lives += 1
         rng = Random(f"{self.wire.seed}/{self.name}/{self.lives}")
         self.stack = Stack(self.identity, MESH, self.config, rng, name=self.name, incarnation=incarnation)
@@ -94,7 +94,6 @@ class Box:
         self.links: dict[NodeId, End] = {}
         self.wishes: dict[NodeId, int] = {}  # generation
         self.facts: list[tuple[int, Fact]] = []
-        self.sent = 0
 
     def run(self, event: Event) -> None:
         life = self.lives
@@ -188,7 +187,7 @@ class Box:
         end = self.links.get(peer)
         if end is None:
             return
-        self.sent += 1
+        self.wire.messages += 1
         self.wire.say(f"{self.name}>{end.peer.name}  {self.wire.message_text(message)}")
         raw = encode(message)
         self.wire.carry(end, lambda other: self.wire.feed(other, fx.Received(self.id, decode(self.id, raw))))
@@ -233,6 +232,11 @@ class Box:
 
     # -- what a test does and asks -----------------------------------------------------------------------------------
 
+    def leave(self) -> None:
+        """The application ends it, in good order."""
+        self.run(fx.Leave())
+        self.alive = False
+
     def states(self) -> dict[str, str]:
         return {view.name: view.state for view in self.stack.members()}
 
@@ -247,10 +251,10 @@ class Wire:
     """The world of a test: boxes, virtual time, faults."""
 
     def __init__(
-        self, names: Iterable[str], *, seed: int = 0, keys: str = "k", latency_ms: tuple[float, float] = (0.5, 0.5),
+        self, names: Iterable[str], *, seed: int = 0, latency_ms: tuple[float, float] = (0.5, 0.5),
         config: StackConfig | None = None,
     ) -> None:  # fmt: skip
-        self.seed, self.keys = seed, keys
+        self.seed = seed
         self.rng = Random(f"wire/{seed}")
         self.now = SECOND
         self.ticket = count(1)
@@ -261,10 +265,13 @@ class Wire:
         self.held_back: list[tuple[End, Callable[[End], None]]] = []
         self.lines: list[str] = []
         self.recording = False
-        self.frames = self.dials = 0
+        self.frames = self.dials = self.messages = 0
+        names = list(names)
+        keys = [Identity(hashlib.sha256(f"key {at}".encode()).digest(), QuickSuite()) for at in range(len(names))]
+        keys.sort(key=lambda identity: identity.id)  # so that a dials before b
         self.boxes = {
-            name: Box(self, name, number, config or StackConfig()) for number, name in enumerate(names)
-        }  # fmt: skip
+            name: Box(self, name, key, config or StackConfig()) for name, key in zip(names, keys, strict=True)
+        }
         self.by_id = {box.id: box for box in self.boxes.values()}
         for box in self.boxes.values():
             box.run(fx.Started((box.address,)))

@@ -18,7 +18,7 @@ from typing import Any
 
 from transport.base import MILLISECOND, SECOND, Conduit, DialFailed, DialFault, Env, Hint, Timer
 from transport.candidates import Candidate, CandidateTable, Key
-from transport.errors import Selfie, WrongMesh, WrongSecret, WrongVersion
+from transport.errors import Selfie, UnexpectedPeer, WrongMesh, WrongSecret, WrongVersion
 from transport.handshake import BOOT_BYTES, Proven
 from transport.identity import Identity, Mesh, NodeId
 from transport.lanes import LanesConfig
@@ -95,6 +95,10 @@ class _Round:
         self.outcomes: list[str] = []
         self.stagger: Timer | None = None
         self.is_waiting = self.is_over = False  # in the queue for a free dial
+
+
+# Outcomes that prove of an address that the one we look for is not at it: nobody is, or somebody else is.
+_NOT_THERE = frozenset((DialFault.REFUSED.value, UnexpectedPeer.reason, Selfie.reason))
 
 
 class Dialer:
@@ -450,7 +454,7 @@ class Dialer:
         else:
             self._start_at(candidate, self._env.mono() + self._backoff_ns(candidate.failures))
         if candidate.node is not None:
-            refused = bool(round.outcomes) and all(each == DialFault.REFUSED.value for each in round.outcomes)
+            refused = DialFault.REFUSED.value in round.outcomes and all(each in _NOT_THERE for each in round.outcomes)
             self._on_unreached(candidate.node, refused)
 
     def _backoff_ns(self, failures: int) -> int:

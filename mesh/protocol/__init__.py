@@ -1,7 +1,10 @@
-"""The cores of the mesh: who is here, whom to hold a link to, how news spreads, how holes are filled.
+"""The protocol of one node, as pure cores: who is there, whom to link to, who gets what, what is missing.
 
-Pure: events in, effects out (``effects``), facts told (``facts``). ``stack`` couples ``swim`` (failure), ``hyparview``
-(overlay), ``plumtree`` (broadcast) and ``antientropy`` (repair). The runtime feeds them; so do the tests and the simulator.
+``Stack`` couples them: events in (``effects.Event``), effects out (``effects.Effect``), time and randomness given.
+No clock, no socket, no randomness of its own; the runtime and the simulator are two shells around the same cores.
 """
 
-__all__ = ["antientropy", "effects", "facts", "hyparview", "plumtree", "stack", "swim"]
+from mesh.protocol.members import MemberView
+from mesh.protocol.stack import Stack, StackConfig
+
+__all__ = ["MemberView", "Stack", "StackConfig"]

@@ -93,6 +93,7 @@ class HyParView:
         self._passive: dict[NodeId, tuple[str, ...]] = {}  # heard of in shuffles, not yet members here
         self._goodbyes: dict[NodeId, str] = {}  # why a peer said it would close
         self.links: dict[NodeId, None] = {}
+        self._present = 0  # of ``_peers``
         self._started = False
 
     # -- questions ---------------------------------------------------------------------------------------------------
@@ -100,7 +101,7 @@ class HyParView:
     @property
     def size(self) -> int:
         """Members that are present, this node among them."""
-        return 1 + sum(1 for each in self._peers.values() if each.state.is_present)
+        return 1 + self._present
 
     @property
     def is_full_mesh(self) -> bool:
@@ -139,7 +140,8 @@ class HyParView:
             case MemberChanged(member, _, state, addresses):
                 return self._on_member(member, state, addresses, now)
             case MemberForgotten(member):
-                self._peers.pop(member, None)
+                gone = self._peers.pop(member, None)
+                self._present -= gone is not None and gone.state.is_present
                 return [Forget(member), CancelTimer(("overlay", "dial", member))]
             case Received(peer, message):
                 return self._on_message(peer, message, now)
@@ -186,6 +188,7 @@ class HyParView:
         del self.links[peer]
         if each := self._peers.get(peer):
             each.alone_since = now
+            each.wished = each.wished or cause in ("closed", "timeout")  # failure detection dials it again
             each.retry_at = now + self._between(self._config.retry_s)
         return [Emit(LinkLost(peer, cause)), *self._fill(now)]
 
@@ -193,6 +196,9 @@ class HyParView:
         each = self._peers.get(member)
         if each is None:
             each = self._peers[member] = _Peer(state, addresses, now)
+            self._present += state.is_present
+        else:
+            self._present += state.is_present - each.state.is_present
         moved = each.addresses != addresses
         each.state, each.addresses = state, addresses
         self._passive.pop(member, None)

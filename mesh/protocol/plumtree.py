@@ -164,8 +164,8 @@ class Plumtree:
         eager: list[NodeId] = []
         lazy: list[NodeId] = []
         for peer in self._links:
-            if peer == source or self._logs.knows(peer, slot) >= seq:
-                continue
+            if peer in (source, slot.origin.node) or self._logs.knows(peer, slot) >= seq:
+                continue  # it has it
             push = size > 0 and slot not in self._behind[peer] and self._is_eager(slot.origin, peer)
             (eager if push else lazy).append(peer)
         if eager:

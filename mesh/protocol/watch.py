@@ -24,7 +24,8 @@ class Watch:
     """One linked peer: when it was heard, how long its answers take (RFC 6298), who else waits to know."""
 
     __slots__ = (
-        "_deviation", "_sent", "askers", "due", "heard", "nudged", "number", "peer", "probed_at", "rtt_ns", "stage", "verdicts",
+        "_deviation", "_sent", "askers", "due", "heard", "nudged", "number", "peer", "probed_at", "rtt_ns", "stage",
+        "verdicts",
     )  # fmt: skip
 
     def __init__(self, peer: NodeId, rtt_ns: int, now: int) -> None:
@@ -70,11 +71,12 @@ class Watch:
 class Inquiry:
     """A member we are not linked to: who was asked about it, and what became of the dial."""
 
-    __slots__ = ("asked", "dial", "number", "target")
+    __slots__ = ("asked", "dial", "due", "number", "target")
 
     def __init__(self, target: NodeId, number: int, asked: Iterable[NodeId], dial: str) -> None:
         self.target, self.number = target, number
         self.asked: dict[NodeId, str | None] = dict.fromkeys(asked)  # None: no answer yet
+        self.due = 0  # when it is judged at the latest
         self.dial = dial  # "" under way, "refused", "failed"
 
 

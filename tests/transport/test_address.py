@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.transport.scouting import announcement, identity
 from transport.address import join_address, split_address
 from transport.base import Hint
-from transport.discovery import Bootstrap, KnownPeers
+from transport.discovery import Bootstrap
 from transport.interfaces import INTERFACES_MAX, Interface, reachable_hosts, system_interfaces, usable
 
 HOSTS = st.one_of(
@@ -68,14 +68,15 @@ def test_this_host_has_a_loopback_listed_last() -> None:
     assert [each.is_loopback for each in found] == sorted(each.is_loopback for each in found)
 
 
-async def test_lists_tell_everything_at_the_start_and_again_on_a_rescan_and_never_inside_the_call() -> None:
+async def test_the_list_is_told_at_the_start_and_again_on_a_rescan_and_never_inside_the_call() -> None:
     me, peer = identity(1).id, identity(2).id
-    bootstrap = Bootstrap(["10.0.0.1:7946", "[fd00::1]:7946", "10.0.0.1:7946"])
-    known = KnownPeers([(me, ["10.0.0.9:1"]), (peer, ["10.0.0.2:1", "10.0.0.3:1"]), (peer, [])])
+    source = Bootstrap(
+        ["10.0.0.1:7946", "[fd00::1]:7946", "10.0.0.1:7946"],
+        [(me, ["10.0.0.9:1"]), (peer, ["10.0.0.2:1", "10.0.0.3:1"]), (peer, [])],
+    )
     heard: list[Hint] = []
-    for source in (bootstrap, known):
-        source.rescan()  # before the start: nothing to tell anybody
-        await source.start(announcement(1), heard.append)
+    source.rescan()  # before the start: nobody to tell
+    await source.start(announcement(1), heard.append)
     assert heard == []
     await asyncio.sleep(0)
     expected = [
@@ -84,16 +85,18 @@ async def test_lists_tell_everything_at_the_start_and_again_on_a_rescan_and_neve
         Hint("known", ("10.0.0.2:1", "10.0.0.3:1"), peer),
     ]
     assert heard == expected
-    bootstrap.rescan()
-    known.rescan()
+    source.rescan()
     await asyncio.sleep(0)
     assert heard == expected * 2
-    bootstrap.rescan()
-    for source in (bootstrap, known):
-        await source.stop()
+    source.rescan()
+    await source.stop()
     await asyncio.sleep(0)
     assert heard == expected * 2
-    assert bootstrap.explain() == {"addresses": ["10.0.0.1:7946", "[fd00::1]:7946"], "told": 4}
+    assert source.explain() == {
+        "bootstrap": ["10.0.0.1:7946", "[fd00::1]:7946"],
+        "known": ["10.0.0.2:1", "10.0.0.3:1"],
+        "told": 6,
+    }
 
 
 def test_a_typing_error_in_the_list_is_told_at_once() -> None:

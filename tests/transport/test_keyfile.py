@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from transport.errors import KeyFileUnsafe
+from transport.identity import Identity
 from transport.keyfile import load_key, load_or_create_key
 
 
@@ -71,7 +72,7 @@ def test_the_seed_shows_in_no_error(tmp_path: Path) -> None:
 
 def test_the_first_of_two_that_create_it_at_once_wins(tmp_path: Path) -> None:
     path = tmp_path / "node.key"
-    other = []
+    other: list[Identity | None] = []
 
     def entropy(count: int) -> bytes:
         if not other:  # the other process gets in between our look and our link
@@ -80,7 +81,8 @@ def test_the_first_of_two_that_create_it_at_once_wins(tmp_path: Path) -> None:
         return drawn(count)
 
     mine = load_or_create_key(path, entropy)
-    assert other[1] is not None and mine.id == other[1].id
+    theirs = other[1]
+    assert theirs is not None and mine.id == theirs.id
 
 
 def test_a_directory_or_a_pipe_is_no_key(tmp_path: Path) -> None:

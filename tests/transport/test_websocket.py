@@ -321,8 +321,9 @@ async def test_the_outcome_never_comes_inside_the_call(net: Net) -> None:
     assert len(outcomes) == 1
 
 
-async def test_all_interfaces_is_ipv4_and_ipv6_on_one_port_and_spelled_out(net: Net) -> None:
-    listener = await net.listen("*:0")
+@pytest.mark.parametrize("everywhere", ["*:0", ":0"])
+async def test_all_interfaces_is_ipv4_and_ipv6_on_one_port_and_spelled_out(net: Net, everywhere: str) -> None:
+    listener = await net.listen(everywhere)
     hosts = [address.rpartition(":")[0] for address in listener.addresses]
     assert {address.rpartition(":")[2] for address in listener.addresses} == {str(listener.port)}
     assert "127.0.0.1" in hosts

@@ -16,13 +16,23 @@ from transport.identity import NodeId
 KNOWN_MAX = 256  # guess: more than any mesh one rejoins by hand; the first ones given count
 
 
-class _Listed:
-    """Says the same hints each time it is asked."""
+class Bootstrap:
+    """``transport.base.Discovery`` of what was told: the addresses of ``bootstrap=`` and ``--join``, and ``known``,
+    last time's peers with the addresses where they were reached.
 
-    name = "listed"
+    Each bootstrap address is a hint of its own (source "bootstrap"), so that a wrong one holds up none; a known peer is
+    one hint (source "known"). Raises ``ValueError`` for a bootstrap address that is none: a typing error is told at
+    once, not retried for ever.
+    """
 
-    def __init__(self, hints: Sequence[Hint]) -> None:
-        self._hints = hints
+    name = "bootstrap"
+
+    def __init__(self, addresses: Iterable[str], known: Iterable[tuple[NodeId, Sequence[str]]] = ()) -> None:
+        unique = list(dict.fromkeys(addresses))
+        for address in unique:
+            split_address(address)
+        peers = [Hint("known", tuple(each), node) for node, each in known if each]
+        self._hints = [*(Hint("bootstrap", (address,)) for address in unique), *peers[:KNOWN_MAX]]
         self._on_hint: Callable[[Hint], None] | None = None
         self._told = 0
 
@@ -39,7 +49,11 @@ class _Listed:
 
     def explain(self) -> Mapping[str, Any]:
         """What it offers and how often it did."""
-        return {"addresses": [address for hint in self._hints for address in hint.addresses], "told": self._told}
+        offered = {
+            source: [address for hint in self._hints if hint.source == source for address in hint.addresses]
+            for source in ("bootstrap", "known")
+        }
+        return {**offered, "told": self._told}
 
     async def stop(self) -> None:
         """No hint comes after this."""
@@ -50,28 +64,3 @@ class _Listed:
             if self._on_hint is not None:
                 self._told += 1
                 self._on_hint(hint)
-
-
-class Bootstrap(_Listed):
-    """The addresses of ``bootstrap=`` and ``--join``: one hint each, so that a wrong one holds up none.
-
-    Raises ``ValueError`` for what is no ``HOST:PORT``: a typing error is told at once, not retried for ever.
-    """
-
-    name = "bootstrap"
-
-    def __init__(self, addresses: Iterable[str]) -> None:
-        unique = list(dict.fromkeys(addresses))
-        for address in unique:
-            split_address(address)
-        super().__init__([Hint(self.name, (address,)) for address in unique])
-
-
-class KnownPeers(_Listed):
-    """Peers of last time, as (node, addresses where it was reached). At most ``KNOWN_MAX``."""
-
-    name = "known"
-
-    def __init__(self, peers: Iterable[tuple[NodeId, Sequence[str]]]) -> None:
-        hints = [Hint(self.name, tuple(addresses), node) for node, addresses in peers if addresses]
-        super().__init__(hints[:KNOWN_MAX])
