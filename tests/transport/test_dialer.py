@@ -197,6 +197,22 @@ def test_a_dead_process_is_told_at_once_though_another_address_of_it_leads_nowhe
     assert len(a.unreached) <= 2  # once for the round, not again at its end
 
 
+def test_a_dying_process_that_still_answers_is_looked_at_again_before_a_verdict() -> None:
+    """Seen on a real host: links close first, the listener's backlog a moment later."""
+    net = Net()
+    a, b = Node(net, "a"), Node(net, "b")
+    a.wish(b)
+    net.env.run_until(net.linked, within=1)
+    net.env.run_for(10)
+    net.network._listeners[("hb", 7)].on_conduit = lambda conduit: conduit.close()
+    b.dialer.close()
+    net.env.run_for(0.02)
+    assert not a.unreached
+    b.kill()
+    assert net.env.run_until(lambda: bool(a.unreached), within=1) < 0.1
+    assert a.unreached == [(b.id, True)]
+
+
 def test_fresh_news_is_tried_before_addresses_that_failed() -> None:
     net = Net()
     a, b = Node(net, "a"), Node(net, "b")
