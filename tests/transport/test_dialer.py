@@ -12,7 +12,7 @@ from transport.base import MILLISECOND, Conduit, DialFailed, Hint, Lane
 from transport.dialer import Dialer, DialerConfig
 from transport.identity import Identity, Mesh, NodeId
 from transport.link import EstablishedLink, Refusal
-from transport.memory import MemoryNetwork, MemoryTransport
+from transport.memory import MemoryConduit, MemoryNetwork, MemoryTransport
 
 OPEN = admission("m", secret=None, open=True)
 
@@ -462,19 +462,32 @@ def test_an_evicted_peer_is_not_dialled_back_by_a_hint() -> None:
     net.env.run_until(net.linked, within=1)
 
 
-def test_the_same_seed_dials_at_the_same_moments() -> None:
-    def run() -> list[tuple[NodeId, bool]]:
-        net = Net(5, delay_ms=3)
-        a, b = Node(net, "a"), Node(net, "b")
-        b.kill()
-        a.wish(b)
-        moments = []
-        for _ in range(100):
-            net.env.run_for(0.1)
-            moments.append((b.id, len(a.unreached) % 2 == 0))
-        return moments
+def test_the_same_seed_sends_the_same_bytes_at_the_same_moments(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire: list[tuple[int, str, bytes]] = []
+    send = MemoryConduit.send
 
-    assert run() == run()
+    def heard(conduit: MemoryConduit, message: bytes) -> None:
+        wire.append((net.env.mono(), conduit.host, message))
+        send(conduit, message)
+
+    monkeypatch.setattr(MemoryConduit, "send", heard)
+    runs = []
+    for seed in (3, 3, 4):
+        net = Net(seed, delay_ms=5)
+        for name in "abc":
+            Node(net, name)
+        for one in net.nodes.values():
+            for other in net.nodes.values():
+                one.wish(other)
+        net.env.run_for(20)
+        net.nodes["c"].kill()
+        net.env.run_for(20)
+        net.nodes["c"].boot()
+        net.nodes["a"].dialer.deny({each.id for each in net.nodes.values()})
+        net.env.run_for(20)
+        runs.append(wire[:])
+        wire.clear()
+    assert runs[0] == runs[1] != runs[2] and len(runs[0]) > 20
 
 
 @settings(max_examples=25, deadline=None)
