@@ -110,8 +110,9 @@ class Door:
             entry.socket.close()
             self._forget(entry)
         except asyncio.CancelledError:
+            # Evicted. Not raised on: the task would keep the exception, that its frames, those the TLS buffers (0.3 MB)
+            # until a garbage collection, and a flood fills memory faster than that.
             entry.socket.close()
-            raise
 
     async def _first_byte(self, accepted: socket.socket) -> None:
         """Until there is something to read, or the end."""
