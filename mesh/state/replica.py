@@ -116,7 +116,7 @@ class Replica:
     def _is_own_broken(self, loose: list[SignedFrame]) -> bool:
         mine = records.log_key(self.own.slot)
         damaged = any(
-            key.startswith(mine) or (table == records.BASE and key == self._key)
+            key.startswith(mine) or not key or (table == records.BASE and key == self._key)
             for table, key in self.room.storage.damaged()
         )
         return damaged or any(frame.origin == self.own.slot.origin for frame in loose)
