@@ -25,7 +25,7 @@ from mesh.state import records
 from mesh.state.aside import Aside
 from mesh.state.config import StateConfig
 from mesh.state.folding import Replay, Snapshot, changes_of, fold, load, missing_cause
-from mesh.state.log import Log
+from mesh.state.log import BOTTOM, Log
 from mesh.state.room import Room
 from mesh.state.sealer import Sealer
 from transport.base import MILLISECOND, Lane, StorageFault
@@ -237,6 +237,14 @@ class Replica:
         self.own = self.log(origin)
         self.doc.renew(self.own.actor)
         self.room.tell(LogRenewed(old, origin, reason))
+
+    def forked_log_seen(self, origin: Origin, seq: int, peer: NodeId) -> None:
+        """A peer holds more of a forked log than is kept here. If it had folded that before the proof came, everyone
+        had agreed on it: its snapshot will say so. Otherwise it sends frames, and they are ignored."""
+        log = self.logs.get(origin)
+        if log is not None and log.fork and seq >= log.fork and (origin, peer) not in self._asked:
+            self._asked.add((origin, peer))
+            self.room.send(peer, Want(self.name, origin, log.head.seq), Lane.CONTROL)
 
     def own_log_seen(self, origin: Origin, seq: int) -> None:
         """A peer holds ``seq`` of one of our logs. Nothing leaves us before it is durable, so if that is more than we
@@ -582,8 +590,17 @@ class Replica:
             ]
             for origin, log in self.logs.items()
         }
-        replay.run(frames, lambda frame: None)
+        heads = {origin: Head(stub.last, stub.digest) for origin, stub in base.stubs.items()}
+
+        def applied(frame: SignedFrame) -> None:
+            heads[frame.origin] = Head(frame.last, frame.digest)
+
+        replay.run(frames, applied)
         self.seqs = replay.seqs
+        for origin, log in self.logs.items():
+            if self.seqs.get(log.actor, 0) < log.head.seq:  # a record broke since: repair brings it again
+                log.head = heads.get(origin, BOTTOM)
+                log.saved = min(log.saved, log.head)
         before = self.doc.value if self.on_events else {}
         guard = self.doc.guard
         vars(self.doc).update(vars(fresh))  # in place: handles know their document, and hold nothing else of it
