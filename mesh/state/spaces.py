@@ -19,7 +19,7 @@ from mesh.state.log import Log
 from mesh.state.replica import Replica
 from mesh.state.room import Room
 from mesh.state.space import Space
-from transport.base import MILLISECOND, SECOND, Cut, Env, Lane, Put, Storage, StorageFault
+from transport.base import MILLISECOND, SECOND, Cut, Env, Lane, Put, Storage, StorageFault, Timer
 from transport.errors import FrameInvalid, PeerFault
 from transport.frame import KIND_CHANGES, STREAM_BYTES_MAX, SignedFrame, parse, parse_stub
 from transport.identity import Identity, Mesh, NodeId, Origin
@@ -59,6 +59,7 @@ class Spaces:
         self._linked: dict[NodeId, None] = {}
         self._transfers: dict[NodeId, _Transfer] = {}
         self._ahead_told: dict[Origin, int] = {}
+        self._fold_timer: Timer | None = None
         self._full_told = 0  # monotonic ns before which it is not said again
         self.journal.on_recovered.append(self._on_recovered)
         self.journal.on_room.append(self._intake.wake)
@@ -105,6 +106,8 @@ class Spaces:
             space.end()
         self._intake.close()
         self._durability.close()
+        if self._fold_timer is not None:
+            self._fold_timer.cancel()
         self.journal.close()
 
     def keep(self, puts: Sequence[Put], cuts: Sequence[Cut] = ()) -> None:
@@ -380,10 +383,15 @@ class Spaces:
             self._maybe_fold(replica)
 
     def _maybe_fold(self, replica: Replica) -> None:
-        config = self._room.config
-        if replica.is_folding or not replica.is_heavy(config):
-            return
-        replica.fold(self._durability.stable(replica.logs.values()))
+        if self._fold_timer is None and replica.may_fold():
+            when = max(replica.fold_after, self._room.env.mono())
+            self._fold_timer = self._room.env.call_at(when, self._on_fold_time)
+
+    def _on_fold_time(self) -> None:
+        self._fold_timer = None
+        for replica in self._replicas.values():
+            if replica.may_fold():
+                replica.fold(self._durability.stable(replica.logs.values()))
 
 
 class _Transfer:
