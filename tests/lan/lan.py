@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from mesh.cli.control import Client, ControlError
+from mesh.cli.control import Client
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_WAIT_S = 10.0
@@ -270,10 +270,8 @@ def lan_of(count: int, folder: Path) -> Iterator[Lan]:
         pytest.skip(f"no network namespaces: {reason}")
     try:
         yield lan
-    except (AssertionError, ControlError):
-        for host in lan.hosts:
-            if host.process is not None:
-                print(f"--- {host.name}: {host.said()}\n{host.output.read_text()[-3000:]}")  # pytest shows it
-        raise
     finally:
+        for host in lan.hosts:  # pytest shows it for a test that failed
+            if host.process is not None:
+                print(f"--- {host.name}: {host.said()}\n{host.output.read_text()[-4000:]}")
         lan.__exit__()

@@ -88,25 +88,20 @@ def test_ready_comes_first_then_state_from_the_shell_and_a_clean_end(home: dict[
         assert dump["digest"] == gossamer(home, "digest").stdout.strip()
 
 
-def test_watch_prints_changes_until_it_is_ended(home: dict[str, str]) -> None:
-    with up(home, "ann"):
-        watching = subprocess.Popen(
-            [sys.executable, "-m", "mesh.cli", "watch", "k", "--json"], env=home, stdout=subprocess.PIPE, text=True
-        )
-        assert watching.stdout is not None
-        until = time.monotonic() + WAIT_S
-        os.set_blocking(watching.stdout.fileno(), False)
-        line, number = "", 0
-        while not line and time.monotonic() < until:  # whenever it begins to listen, a change comes after
+def test_watch_prints_changes_until_it_is_ended(home: dict[str, str], tmp_path: Path) -> None:
+    printed = tmp_path / "watched"
+    with up(home, "ann"), printed.open("w") as out:
+        watching = subprocess.Popen([sys.executable, "-m", "mesh.cli", "watch", "k", "--json"], env=home, stdout=out)
+        until, number = time.monotonic() + WAIT_S, 0
+        while not printed.read_text().endswith("\n"):  # whenever it begins to listen, a change comes after
             number += 1
             assert gossamer(home, "put", "k", str(number)).returncode == 0
-            line = watching.stdout.readline()
-        event = json.loads(line)
-        assert (event["key"], event["type"], event["local"]) == ("k", "register", True)
-        assert 1 <= event["value"] <= number
+            assert time.monotonic() < until
         watching.send_signal(signal.SIGINT)
         assert watching.wait(WAIT_S) == 0
-        watching.stdout.close()
+        event = json.loads(printed.read_text().splitlines()[0])
+        assert (event["key"], event["type"], event["local"]) == ("k", "register", True)
+        assert 1 <= event["value"] <= number
 
 
 def test_without_a_name_the_second_node_gets_the_next(home: dict[str, str]) -> None:
