@@ -123,7 +123,7 @@ class BoundedStore(Store):
             self._rebase(own, self.entries[own])
         for index, row in rows.items():
             if index in self.entries:
-                self._rebase(index, row)  # type: ignore[arg-type]
+                self._rebase(index, row)
 
     def join(self, other: BoundedStore, mine: Clock, theirs: Clock) -> None:
         for index, row in other.entries.items():

@@ -15,23 +15,20 @@ BYTES_MAX = 16 << 20  # guess: sixteen largest frames
 class CausalBuffer:
     """Waiting changes by the actor whose operations each lacks first. Bounded: past it, a whole batch is refused."""
 
-    __slots__ = ("_bytes", "_held", "_number", "_waiting")
+    __slots__ = ("_bytes", "_number", "_waiting", "held")
 
     def __init__(self) -> None:
         self._waiting: dict[int, list[tuple[int, int, Change]]] = {}  # heaps of (count waited for, number, change)
-        self._held: dict[tuple[str, int], int] = {}  # what is in them, and its size
+        self.held: dict[tuple[str, int], int] = {}  # what is in them by actor and sequence, and its size
         self._bytes = 0
         self._number = 0  # settles ties in a heap
-
-    def __len__(self) -> int:
-        return len(self._held)
 
     def require_room(self, batch: list[Change], count: Callable[[str], int]) -> None:
         """Raise ``CausalBufferFull`` if more of ``batch`` would wait than there is room for.
 
         Costs next to nothing while there is room for all of it.
         """
-        if len(self._held) + len(batch) <= CHANGES_MAX and self._bytes + sum(map(_size, batch)) <= BYTES_MAX:
+        if len(self.held) + len(batch) <= CHANGES_MAX and self._bytes + sum(map(_size, batch)) <= BYTES_MAX:
             return
         # Which ones would wait? Everything that follows from what is there, in as many rounds as it takes.
         counts: dict[str, int] = {}
@@ -51,7 +48,8 @@ class CausalBuffer:
                 }
                 if lacking:
                     rest.append(change)
-                    missing.update(lacking)
+                    for actor, needed in lacking.items():
+                        missing[actor] = min(needed, missing.get(actor, needed))
                 else:
                     counts[change.actor] = change.last
             if len(rest) == len(left):
@@ -59,15 +57,14 @@ class CausalBuffer:
             left = rest
         distinct = {(change.actor, change.seq): change for change in left}
         if len(distinct) > CHANGES_MAX or sum(map(_size, distinct.values())) > BYTES_MAX:
-            unheld = {actor: seq for actor, seq in missing.items() if (actor, seq) not in distinct}
-            raise CausalBufferFull(len(self._held), len(batch), unheld or missing)
+            raise CausalBufferFull(len(self.held), len(batch), missing)
 
     def wait(self, change: Change, index: int, needed: int) -> None:
         """Keep ``change`` until actor number ``index`` has ``needed`` operations."""
         name = (change.actor, change.seq)
-        if name in self._held:
+        if name in self.held:
             return
-        self._held[name] = size = _size(change)
+        self.held[name] = size = _size(change)
         self._bytes += size
         self._number += 1
         heapq.heappush(self._waiting.setdefault(index, []), (needed, self._number, change))
@@ -77,7 +74,7 @@ class CausalBuffer:
         heap = self._waiting.get(index)
         while heap and heap[0][0] <= count:
             change = heapq.heappop(heap)[2]
-            self._bytes -= self._held.pop((change.actor, change.seq))
+            self._bytes -= self.held.pop((change.actor, change.seq))
             yield change
         if heap is not None and not heap:
             self._waiting.pop(index, None)

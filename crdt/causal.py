@@ -28,7 +28,7 @@ Path: TypeAlias = str | tuple[str, ...]  # a bare str when it has one key: the s
 Seen: TypeAlias = Sequence[Dot]  # one dot an actor: that one and all its earlier ones
 Clock: TypeAlias = Sequence[int]  # count by actor number; numbers past its end count 0
 
-NOTHING_SEEN: list[int] = []
+SHORT_KEY = KEY_BYTES_MAX // 4  # as many code points surely fit
 
 
 def dots_of(cell: Cell) -> tuple[int, ...]:
@@ -265,7 +265,7 @@ class Needs:
 def check_path(path: Path) -> None:
     """Raise ``InvalidBytes`` unless ``path`` is in the one shape it may travel in."""
     if type(path) is str:
-        if len(path) * 4 > KEY_BYTES_MAX and len(path.encode()) > KEY_BYTES_MAX:
+        if len(path) > SHORT_KEY and len(path.encode()) > KEY_BYTES_MAX:
             raise InvalidBytes("a key that is too long")
         return
     if not 1 < len(path) <= DEPTH_MAX:
@@ -275,6 +275,11 @@ def check_path(path: Path) -> None:
             check_key(key)
         except ValueError as wrong:
             raise InvalidBytes(f"a path with {wrong}") from None
+
+
+def as_keys(path: Path) -> tuple[str, ...]:
+    """A path as its keys."""
+    return (path,) if type(path) is str else path  # type: ignore[return-value]
 
 
 def resolve(flat: Sequence[int], refs: Sequence[int]) -> Seen:

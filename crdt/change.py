@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -28,7 +28,8 @@ ITEMS_MAX = 4096
 VERSION = 1
 
 _NONE: Mapping[str, int] = {}
-_NO_NAMES: list[str] = []
+NO_NAMES: list[str] = []
+_NAMELESS = Needs("", NO_NAMES)  # names nobody, so it notes nothing and can be shared
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -39,11 +40,11 @@ class Change:
     applied before. Its bytes are fixed when it is made.
     """
 
-    __slots__ = ("_names", "_raw", "_step", "actor", "count", "deps", "hlc", "needs", "ops", "seq")
+    __slots__ = ("_raw", "_step", "actor", "count", "deps", "hlc", "names", "needs", "ops", "seq")
 
     def __init__(
         self, actor: str, seq: int, hlc: int, step: int, ops: Sequence[Op],
-        names: list[str] = _NO_NAMES, deps: Mapping[str, int] = _NONE, raw: Any = None,
+        names: list[str] = NO_NAMES, deps: Mapping[str, int] = _NONE, raw: Any = None,
     ) -> None:  # fmt: skip
         self.actor = actor
         self.seq = seq
@@ -53,7 +54,7 @@ class Change:
         self.deps = deps
         self.needs = deps  # deps, and what the operations name: never more than deps, if the author is honest
         self._step = step
-        self._names = names
+        self.names = names  # actors its operations refer to
         self._raw = raw
 
     @property
@@ -62,27 +63,21 @@ class Change:
         return self.seq + self.count - 1
 
     @property
-    def names(self) -> list[str]:
-        """Actors its operations refer to."""
-        return self._names
-
-    @property
     def size(self) -> int:
         """Bytes of its item."""
-        return len(self.item())
+        raw = self._raw
+        return len(self.item() if raw is None else raw)
 
     def item(self) -> bytes:
         """One MessagePack value for the body of a frame of this actor's log."""
         raw = self._raw
         if raw is None:
-            if self.deps or self._names:
-                names = list(self._names)
+            if self.deps or self.names:
+                names = {name: ref for ref, name in enumerate(self.names)}
                 deps: list[int] = []
                 for actor, count in self.deps.items():
-                    if actor not in names:
-                        names.append(actor)
-                    deps += (names.index(actor), count)
-                raw = _encode((deps or 0, self._step, self.ops, names))
+                    deps += (names.setdefault(actor, len(names)), count)
+                raw = _encode((deps or 0, self._step, self.ops, list(names)))
             else:
                 raw = _encode((0, self._step, self.ops))
             self._raw = raw
@@ -102,7 +97,7 @@ class Change:
             _, actor, seq, hlc, item = _standalone_decode(raw)
         except (msgspec.MsgspecError, RecursionError, ValueError) as wrong:
             raise InvalidBytes(f"bytes that are no change: {wrong}") from None
-        return _read(item, actor, seq, hlc, absolute=True)
+        return _read(_decode_item(item, actor, seq), item, actor, seq, hlc)
 
     @staticmethod
     def from_items(actor: str, first: int, hlc: int, body: bytes, items: int) -> list[Change]:
@@ -119,13 +114,17 @@ class Change:
             raws = _body_decode(body)
         except (msgspec.MsgspecError, RecursionError, ValueError) as wrong:
             raise InvalidBytes(f"bytes that are no items: {wrong}") from None
-        changes = []
-        seq = first
-        for raw in raws:
-            change = _read(raw, actor, seq, hlc, absolute=not changes)
+        try:
+            decoded = _decoders(len(OPERATIONS))[1](body)
+        except (msgspec.MsgspecError, RecursionError, ValueError):
+            decoded = [_decode_item(raw, actor, first) for raw in raws]  # finds the one that is wrong, and says how
+        changes: list[Change] = []
+        seq, hlc = first, hlc - decoded[0].step  # the frame says the first one's stamp, its step is from before
+        for item, raw in zip(decoded, raws, strict=True):
+            hlc += item.step
+            change = _read(item, raw, actor, seq, hlc)
             changes.append(change)
             seq += change.count
-            hlc = change.hlc
         return changes
 
     def __eq__(self, other: object) -> bool:
@@ -141,15 +140,16 @@ class Change:
         return f"Change({self.actor!r}, {self.seq}..{self.last}, {[type(op).__name__ for op in self.ops]})"
 
 
-def _read(raw: Any, actor: str, seq: int, hlc: int, *, absolute: bool) -> Change:
-    """One item. ``hlc``: its own stamp when ``absolute``, else the previous one's."""
+def _decode_item(raw: Any, actor: str, seq: int) -> Any:
     try:
-        item = _item_decoder(len(OPERATIONS)).decode(raw)
+        return _decoders(len(OPERATIONS))[0](raw)
     except (msgspec.MsgspecError, RecursionError, ValueError) as wrong:
         raise _explain(raw, actor, seq, wrong) from None
+
+
+def _read(item: Any, raw: Any, actor: str, seq: int, hlc: int) -> Change:
+    """The change of a decoded item, checked."""
     ops = item.ops
-    if not absolute:
-        hlc += item.step
     if not ops or not 0 < seq <= SEQ_MAX - len(ops) or not 0 <= hlc <= HLC_MAX:
         raise InvalidBytes("a change with no operations, or out of bounds")
     names = item.names
@@ -159,9 +159,8 @@ def _read(raw: Any, actor: str, seq: int, hlc: int, *, absolute: bool) -> Change
         if not names:
             if deps:
                 raise InvalidBytes("dependencies on actors the change does not name")
-            nameless = Needs(actor, names)
             for op in ops:
-                op.check(nameless)
+                op.check(_NAMELESS)
             return change
         _check_names(actor, names)
         needs = Needs(actor, names)
@@ -212,18 +211,19 @@ class _Shape(msgspec.Struct, array_like=True):
 
 
 @functools.cache
-def _item_decoder(known: int) -> msgspec.msgpack.Decoder[Any]:
-    """Decoder of items for the operations there are by now."""
-    operations = functools.reduce(operator.or_, (OPERATIONS[tag] for tag in sorted(OPERATIONS)))  # type: ignore[arg-type]
+def _decoders(known: int) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """Decoders of an item and of a body, for the operations there are by now."""
+    operations: Any = functools.reduce(operator.or_, (OPERATIONS[tag] for tag in sorted(OPERATIONS)))
     step = Annotated[int, Meta(ge=0, le=HLC_MAX)]
     name = Annotated[str, Meta(max_length=ACTOR_BYTES_MAX)]
     item = msgspec.defstruct(
         "Item",
-        [("deps", int | list[int]), ("step", step), ("ops", list[operations]), ("names", list[name], [])],  # type: ignore[valid-type]
+        [("deps", int | list[int]), ("step", step), ("ops", list[operations]), ("names", list[name], [])],
         array_like=True,
         gc=False,
     )
-    return msgspec.msgpack.Decoder(item)
+    body: Any = Annotated[list[item], Meta(max_length=ITEMS_MAX)]  # type: ignore[valid-type]
+    return msgspec.msgpack.Decoder(item).decode, msgspec.msgpack.Decoder(body).decode
 
 
 _Standalone = tuple[

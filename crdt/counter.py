@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from crdt.actors import ActorTable
-from crdt.causal import Clock, Names, Needs, Op, Rows, Seen, Store, Thaw, register
+from crdt.causal import SHORT_KEY, Clock, Names, Needs, Op, Rows, Seen, Store, Thaw, check_path, register
 from crdt.clock import INDEX_BITS, INDEX_MASK, Dot
 from crdt.errors import InvalidBytes, InvalidValue
 from crdt.handle import Handle
@@ -32,7 +32,8 @@ class Increment(Op, tag=1):
             store.number += amount
 
     def check(self, needs: Needs) -> None:
-        super().check(needs)
+        if type(self.path) is not str or len(self.path) > SHORT_KEY:
+            check_path(self.path)
         if not -AMOUNT_MAX <= self.amount <= AMOUNT_MAX:
             raise InvalidBytes("an amount of more than 64 bits")
 
@@ -93,7 +94,7 @@ class CounterStore(Store):
             self._rebase(own, (self.lasts[own], self.totals[own]))
         for index, row in rows.items():
             if index in self.lasts:
-                self._rebase(index, row)  # type: ignore[arg-type]
+                self._rebase(index, row)
         self.recount()
 
     def join(self, other: CounterStore, mine: Clock, theirs: Clock) -> None:

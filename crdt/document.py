@@ -9,8 +9,8 @@ from typing import Any, Final
 from crdt import snapshot as snapshots
 from crdt.actors import ActorTable, check_actor
 from crdt.buffer import CausalBuffer
-from crdt.causal import Op, Path, Store
-from crdt.change import CHANGE_BYTES_MAX, Change
+from crdt.causal import Op, Path, Store, as_keys
+from crdt.change import CHANGE_BYTES_MAX, NO_NAMES, Change
 from crdt.clock import INDEX_BITS, INDEX_MASK, ONE, SEQ_MAX, Dot, VectorClock
 from crdt.errors import ActorReused, ChangeTooLarge, CrdtError, HistoryCut, InvalidValue, TransactionOpen, TypeClash
 from crdt.events import Conflict, Event, conflicts_under, event_at, events_at
@@ -60,8 +60,8 @@ class Document(Objects):
             index: None for index, count in enumerate(self._clock) if count and index != self.index
         }
         self._stamp = 0  # HLC of the own previous change
-        self._names: list[str] = []  # actors the change being made refers to
-        self._refs: list[int] = []  # and their numbers
+        self._names: dict[str, int] = {}  # actors the change being made refers to, and their references
+        self._refs: list[int] = []  # their numbers, by reference
 
     @property
     def _doc(self) -> Document:  # type: ignore[override]
@@ -113,9 +113,9 @@ class Document(Objects):
             if store is not None:
                 self.target(op.path, store)
             if store is None or len(self._names) > NAMES_UNCHECKED:
-                self._require_fit(Change(self.actor, seq, 0, 1 << 62, (op,), self._names, self._news_counts()))
+                self._require_fit(Change(self.actor, seq, 0, 1 << 62, (op,), list(self._names), self._news_counts()))
         except BaseException:
-            self._names, self._refs = [], []
+            self._names, self._refs = {}, []
             raise
         stamp = self.hlc.tick()
         self._perform(op, seq << INDEX_BITS | index, self._refs, stamp)
@@ -124,8 +124,9 @@ class Document(Objects):
     def seen(self, dots: Iterable[Dot]) -> list[int]:
         """For handles: others' dots as reference, seq, …, for the operation about to be written."""
         if self._transaction is None and self._names:
-            self._names, self._refs = [], []
-        own, flat = self.index, []
+            self._names, self._refs = {}, []
+        own = self.index
+        flat: list[int] = []
         for dot in dots:
             index = dot & INDEX_MASK
             if index != own:
@@ -135,10 +136,11 @@ class Document(Objects):
     def refer(self, actor: str) -> int:
         """For handles: a reference to ``actor`` for the operation about to be written."""
         names = self._names
-        if actor not in names:
+        ref = names.get(actor)
+        if ref is None:
+            ref = names[actor] = len(names)
             self._refs.append(self._intern(actor))
-            names.append(actor)
-        return names.index(actor)
+        return ref
 
     def find(self, path: tuple[str, ...], store: type[Store]) -> Any:
         """The object of that type at ``path``, live or not, or ``None``."""
@@ -191,59 +193,60 @@ class Document(Objects):
     def apply(self, changes: Iterable[Change], *, events: bool = True) -> list[Event]:
         """Take in changes in any order; those that are not ready wait, repeats do nothing. Each is all or nothing.
 
-        Returns what changed for an observer; nothing when ``events`` is false, which costs nothing. Raises
-        ``CausalBufferFull`` before anything changed, or ``ActorReused`` after the changes before the wrong one.
+        Returns what changed for an observer: one event for each place and origin, with the value after all of
+        them. Nothing when ``events`` is false, which costs nothing. Raises ``CausalBufferFull`` before anything
+        changed, or ``ActorReused`` after the changes before the wrong one.
         """
         self._settled()
         batch = changes if isinstance(changes, list) else list(changes)
         self._buffer.require_room(batch, self._count)
-        out: list[Event] | None = [] if events else None
+        out: list[Change] | None = [] if events else None
+        author, index, clock = "", -1, self._clock
         for change in batch:
-            self._take(change, out)
-        return out or []
+            if change.actor is not author:
+                author = change.actor
+                index = self._intern(author)
+            if change.seq == clock[index] + 1 and (not change.needs or self._missing(change) is None):
+                self._admit(change, index, out)
+                if self._buffer.held:
+                    self._drain([index], out)
+            else:
+                self._set_aside(change, index)
+        return self._events_of(out) if out else []
 
     def events_of(self, change: Change) -> list[Event]:
         """What ``change``, just applied or committed, means to an observer."""
-        return events_at(
-            self._root, (op.path for op in change.ops), self.actors, change.actor, change.actor == self.actor
-        )  # fmt: skip
+        return self._events_of([change])
 
-    def _take(self, change: Change, out: list[Event] | None) -> None:
-        """Apply one change and those that waited for it, or let it wait."""
-        index = self._intern(change.actor)
+    def _events_of(self, changes: list[Change]) -> list[Event]:
+        touched = ((op.path, change.actor) for change in changes for op in change.ops)
+        return events_at(self._root, touched, self.actors, self.actor)
+
+    def _set_aside(self, change: Change, index: int) -> None:
+        """A change that is not ready waits; a repeat does nothing."""
         have = self._clock[index]
-        if change.seq != have + 1:
-            if change.seq > have:
-                self._buffer.wait(change, index, change.seq - 1)
-            else:
-                self._recognise(change, have)
-            return
-        missing = self._missing(change) if change.needs else None
-        if missing is not None:
+        if change.seq <= have:
+            self._recognise(change, have)
+        elif change.seq > have + 1:
+            self._buffer.wait(change, index, change.seq - 1)
+        else:
+            missing = self._missing(change)
+            assert missing is not None
             self._buffer.wait(change, *missing)
-            return
-        self._admit(change, index, out)
-        if self._buffer:
-            self._drain([index], out)
 
-    def _drain(self, advanced: list[int], out: list[Event] | None) -> None:
+    def _drain(self, advanced: list[int], out: list[Change] | None) -> None:
         """Apply what waited for these actors, and what waited for that."""
         while advanced:
             index = advanced.pop()
             for change in self._buffer.ready(index, self._clock[index]):
                 author = self._intern(change.actor)
-                have = self._clock[author]
-                if change.seq <= have:
-                    self._recognise(change, have)
-                    continue
-                missing = (author, change.seq - 1) if change.seq > have + 1 else self._missing(change)
-                if missing is not None:
-                    self._buffer.wait(change, *missing)
-                else:
+                if change.seq == self._clock[author] + 1 and self._missing(change) is None:
                     self._admit(change, author, out)
                     advanced.append(author)
+                else:
+                    self._set_aside(change, author)
 
-    def _admit(self, change: Change, index: int, out: list[Event] | None) -> None:
+    def _admit(self, change: Change, index: int, out: list[Change] | None) -> None:
         """Perform a change that is ready."""
         names = change.names
         refs = [self._intern(name) for name in names] if names else []
@@ -263,7 +266,7 @@ class Document(Objects):
         if self._history is not None:
             self._history.append(change)
         if out is not None:
-            out += self.events_of(change)
+            out.append(change)
 
     def _recognise(self, change: Change, have: int) -> None:
         """A repeat does nothing; something else in its place is another history."""
@@ -315,7 +318,7 @@ class Document(Objects):
         root, counts = theirs.thaw(self.actors)
         mine = self._clock
         mine += [0] * (len(self.actors) - len(mine))
-        before = {key: self._shown(key) for key in (*self._root.keys(), *root.keys())} if events else {}
+        before = {key: self._shown(key) for key in (*self._root.live_keys(), *root.live_keys())} if events else {}
         self._root.join(root, mine, counts)
         advanced = []
         for index, count in enumerate(counts):
@@ -330,12 +333,12 @@ class Document(Objects):
         self.hlc.observe(theirs.hlc)
         if self._history is not None:
             self._history.skip({self.actors.names[index]: mine[index] for index in advanced})
+        waited: list[Change] | None = [] if events else None
+        self._drain(advanced, waited)
         out = [
-            event_at(self._root, (key,), self.actors, "", False)
-            for key, shown in before.items() if self._shown(key) != shown
-        ] if events else None  # fmt: skip
-        self._drain(advanced, out)
-        return out or []
+            event_at(self._root, (key,), self.actors, "", False) for key in before if self._shown(key) != before[key]
+        ]
+        return out + self._events_of(waited) if waited else out
 
     @classmethod
     def load(
@@ -362,19 +365,23 @@ class Document(Objects):
         if store is None:
             op.perform(parent, dot, refs, stamp)
         else:
-            slot = parent.children.get(key)
-            op.perform(slot if slot.__class__ is store else parent.open(key, store), dot, refs, stamp)
-        if op.removes and self._transaction is None:
-            root.prune((path,) if type(path) is str else path)
+            slot: Any = parent.children.get(key)
+            if slot.__class__ is not store:
+                slot = parent.open(key, store)
+            op.perform(slot, dot, refs, stamp)
+            if not op.removes or not slot.is_bottom():
+                return
+        if self._transaction is None:
+            root.prune(as_keys(path))
 
     def _commit(self, ops: tuple[Op, ...] | list[Op], seq: int, stamp: int) -> None:
         names = self._names
-        change = Change(self.actor, seq, stamp, stamp - self._stamp, ops, names)
+        change = Change(self.actor, seq, stamp, stamp - self._stamp, ops, list(names) if names else NO_NAMES)
         if self._news:
             change.deps = change.needs = self._news_counts()
             self._news = {}
         if names:
-            self._names, self._refs = [], []
+            self._names, self._refs = {}, []
         self._clock[self.index] = seq + change.count - 1
         self._stamp = stamp
         self._digest = None
@@ -404,9 +411,9 @@ class Document(Objects):
         index = self.actors.find(actor)
         return 0 if index is None else self._clock[index]
 
-    def _shown(self, key: str) -> Any:
+    def _shown(self, key: str) -> tuple[str, str] | None:
         store = self._root.shown(key)
-        return None if store is None else (store.kind, store.value(self.actors))
+        return None if store is None else (store.kind, repr(store.value(self.actors)))  # 1, 1.0 and True are three
 
     def _settled(self) -> None:
         if self._transaction is not None:
@@ -434,7 +441,7 @@ class Transaction:
             doc.guard()
         self._seq = doc._clock[doc.index] + 1
         self._stamp = doc.hlc.tick()
-        doc._names, doc._refs = [], []
+        doc._names, doc._refs = {}, []
         doc._transaction = self
 
     def write(self, op: Op) -> None:
@@ -467,17 +474,17 @@ class Transaction:
         for undo in reversed(self._undo):
             undo()
         self._doc._transaction = None
-        self._doc._names, self._doc._refs = [], []
+        self._doc._names, self._doc._refs = {}, []
         self._prune()
 
     def _prune(self) -> None:
         """While it was open nothing was forgotten, so that it could be taken back."""
         for op in self._ops:
-            self._doc._root.prune((op.path,) if type(op.path) is str else op.path)
+            self._doc._root.prune(as_keys(op.path))
 
     def _remember(self, op: Op) -> None:
         """Note how to take ``op`` back; later ones are taken back before it."""
-        path = (op.path,) if type(op.path) is str else op.path
+        path = as_keys(op.path)
         parent = self._doc._root
         for key in path[:-1]:
             parent = parent.open(key, MapStore)

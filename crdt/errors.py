@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from crdt.events import Event
 
 
 class CrdtError(Exception):
@@ -65,7 +61,10 @@ class UnknownOperation(CrdtError):
 
 
 class CausalBufferFull(CrdtError):
-    """Too many changes whose dependencies are missing. Nothing of the batch was kept: fetch ``missing``, then repeat."""
+    """Too many changes lack what they depend on. Nothing of the batch was kept: fetch ``missing``, then repeat.
+
+    ``missing``: by actor, the first count that is waited for.
+    """
 
     def __init__(self, held: int, offered: int, missing: Mapping[str, int]) -> None:
         super().__init__(f"{held} changes wait already and {offered} more would; missing: {dict(missing)}")

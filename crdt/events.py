@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crdt.actors import ActorTable
-from crdt.causal import Path, Store
+from crdt.causal import Path, Store, as_keys
 from crdt.map import MapStore
 from crdt.value import Value
 
@@ -56,20 +56,24 @@ def event_at(root: MapStore, path: tuple[str, ...], names: ActorTable, origin: s
 
 
 def events_at(
-    root: MapStore, paths: Iterable[Path], names: ActorTable, origin: str, local: bool
+    root: MapStore, touched: Iterable[tuple[Path, str]], names: ActorTable, own: str
 ) -> list[Event]:  # fmt: skip
-    """Events for several paths, each place once."""
-    events: dict[tuple[str, ...], Event] = {}
-    for path in dict.fromkeys((path,) if type(path) is str else path for path in paths):
-        event = event_at(root, path, names, origin, local)  # type: ignore[arg-type]
-        events.setdefault((event.key, *event.path), event)
+    """Events for paths that were touched, by whom: each place and origin once, with the values as they are now."""
+    places: dict[tuple[str, ...], Event] = {}
+    events: dict[tuple[str, tuple[str, ...], str], Event] = {}
+    for path, origin in dict.fromkeys(touched):
+        keys = as_keys(path)
+        event = places.get(keys)
+        if event is None or event.origin != origin:
+            event = places[keys] = event_at(root, keys, names, origin, origin == own)
+        events.setdefault((event.key, event.path, origin), event)
     return list(events.values())
 
 
 def conflicts_under(root: MapStore, names: ActorTable, above: tuple[str, ...] = ()) -> list[Conflict]:
     """All conflicts, by path in canonical order."""
     found: list[Conflict] = []
-    for key in root.keys():
+    for key in root.live_keys():
         live, path = root.live(key), (*above, key)
         others: list[Any] = live[0].others(names)
         for each in live[1:]:

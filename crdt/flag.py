@@ -67,7 +67,7 @@ class Flag(Handle):
     """Handle of an enable-wins flag."""
 
     __slots__ = ()
-    _store: Any = FlagStore
+    _store: ClassVar[Any] = FlagStore
     _turn = Turn
 
     def enable(self) -> None:

@@ -36,7 +36,7 @@ from crdt.value import DEPTH_MAX, Value, check_key, sorted_keys
 if TYPE_CHECKING:
     from crdt.document import Document
 
-Slot: TypeAlias = "Store | dict[str, Store]"  # mostly one object; by kind when several types were made beside each other
+Slot: TypeAlias = "Store | dict[str, Store]"  # mostly one object; by kind after a clash of types
 Totals: TypeAlias = dict[tuple[tuple[str, ...], str], Rows]  # by path below the removed key, and kind
 
 _TotalsPlain = list[tuple[tuple[str, ...], str, list[list[int | bytes]]]]
@@ -120,7 +120,7 @@ class MapStore(Store):
             made = self.children[key] = store()
             return made
         if type(slot) is not dict:
-            slot = self.children[key] = {slot.kind: slot}  # type: ignore[union-attr]
+            slot = self.children[key] = {slot.kind: slot}  # type: ignore[union-attr, dict-item]
         if store.kind not in slot:
             slot[store.kind] = store()
         return slot[store.kind]
@@ -157,7 +157,7 @@ class MapStore(Store):
         """The object that ``value`` shows under ``key``."""
         return next((store for store in self.at(key) if store.is_live()), None)
 
-    def keys(self) -> list[str]:
+    def live_keys(self) -> list[str]:
         """Keys with something live under them, in canonical order."""
         return sorted_keys(key for key in self.children if self.shown(key) is not None)
 
@@ -257,7 +257,7 @@ def copy_slot(slot: Slot) -> Slot:
     """An equal slot that shares nothing which may change."""
     if type(slot) is dict:
         return {kind: store.copy() for kind, store in slot.items()}
-    return slot.copy()  # type: ignore[union-attr, no-any-return]
+    return slot.copy()
 
 
 class Objects:
@@ -368,7 +368,7 @@ class Map(Objects, Handle):
     def keys(self) -> list[str]:
         """Keys with something under them, in canonical order."""
         store = self._doc.find(self._path, MapStore)
-        return [] if store is None else store.keys()
+        return [] if store is None else store.live_keys()
 
     def items(self) -> list[tuple[str, Value]]:
         """Keys and what is shown under them."""

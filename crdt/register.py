@@ -8,7 +8,21 @@ from typing import Any
 import msgspec
 
 from crdt.actors import ActorTable
-from crdt.causal import Clock, Names, Needs, Op, Rows, Seen, Store, Thaw, is_seen, join_dots, register, resolve
+from crdt.causal import (
+    Clock,
+    Names,
+    Needs,
+    Op,
+    Rows,
+    Seen,
+    Store,
+    Thaw,
+    check_path,
+    is_seen,
+    join_dots,
+    register,
+    resolve,
+)
 from crdt.clock import INDEX_BITS, INDEX_MASK, Dot
 from crdt.errors import InvalidBytes
 from crdt.handle import Handle
@@ -34,7 +48,7 @@ class Write(Op, tag=4):
             store.writes = (*(each for each in writes if not is_seen(each[0], dot, seen)), written)
 
     def check(self, needs: Needs) -> None:
-        super().check(needs)
+        check_path(self.path)
         check_packed(self.value)
         if self.seen:
             needs.seen(self.seen)

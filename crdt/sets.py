@@ -19,6 +19,7 @@ from crdt.causal import (
     Store,
     Thaw,
     as_cell,
+    check_path,
     dots_of,
     join_cells,
     register,
@@ -59,7 +60,7 @@ class Put(Op, tag=6):
             cells[raw] = left
 
     def check(self, needs: Needs) -> None:
-        super().check(needs)
+        check_path(self.path)
         check_packed(self.element)
         if self.seen:
             needs.seen(self.seen)
@@ -216,7 +217,7 @@ class Set(Handle):
     """Handle of an add-wins set."""
 
     __slots__ = ()
-    _store: Any = SetStore
+    _store: ClassVar[Any] = SetStore
     _put = Put
 
     def add(self, element: Value) -> None:
@@ -307,13 +308,14 @@ def _join(cells: Cells, others: Cells, mine: Clock, theirs: Clock) -> None:
 
 def _freeze(cells: Cells, names: Names) -> list[Any]:
     """Three columns, or for a cell of several dots a list in the second one."""
-    ranks, elements, dots = names.ranks, sorted(cells), []
+    ranks, elements = names.ranks, sorted(cells)
+    dots: list[Any] = []
     for raw in elements:
         cell = cells[raw]
         if type(cell) is int:
             dots += (ranks[cell & INDEX_MASK], cell >> 20)
         else:
-            dots.append(names.flat(dots_of(cell)))  # type: ignore[arg-type]
+            dots.append(names.flat(dots_of(cell)))
     return [elements, dots]
 
 

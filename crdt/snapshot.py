@@ -42,7 +42,7 @@ class Snapshot(msgspec.Struct, array_like=True):
         root = MapStore()
         try:
             indices = [table.intern(actor) for actor in self.actors]
-            root.thaw(self.tree, Thaw(indices, self.counts), DEPTH_MAX)  # type: ignore[arg-type]
+            root.thaw(self.tree, Thaw(indices, self.counts), DEPTH_MAX)
         except BaseException as wrong:
             table.forget(known)
             if isinstance(wrong, msgspec.MsgspecError | RecursionError | UnicodeError | OverflowError):

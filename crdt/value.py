@@ -47,6 +47,12 @@ def check_packed(raw: bytes) -> None:
     if first < 0x80 or first in (0xC0, 0xC2, 0xC3):
         if size == 1:
             return
+    elif first == 0xCD:
+        if size == 3 and raw[1]:
+            return
+    elif first == 0xCC:
+        if size == 2 and raw[1] > 0x7F:
+            return
     elif 0xA0 <= first <= 0xBF and size == first - 0x9F and raw[1:].isascii():
         return
     try:

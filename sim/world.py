@@ -88,11 +88,17 @@ class SimNode:
         self.machine = machine
         self.name = machine.name
         self.node: Any = None
+        self.started = False
 
     @property
     def alive(self) -> bool:
         """Whether a program runs on it (perhaps paused)."""
         return self.process is not None and self.process.alive
+
+    @property
+    def answers(self) -> bool:
+        """Whether its program runs, is not paused and has finished starting."""
+        return self.alive and self.started and self.machine.process.held is None  # type: ignore[union-attr]
 
     @property
     def process(self) -> Process | None:
@@ -106,8 +112,11 @@ class SimNode:
         self.node = process.context.run(build)
         self._world.note(f"start {self.machine.epoch}", self.name)
 
+        self.started = False
+
         async def start(node: Any = self.node) -> None:
             await node.start()
+            self.started = True
 
         return start()
 
@@ -122,6 +131,7 @@ class SimNode:
         self.machine.disk.power_cut()
         if disk in ("wiped", "replaced"):
             self.machine.disk.wipe(keep_keys=disk == "wiped")
+            self._world.forgetful.add(self.name)
             self._world.count(f"disk.{disk}")
 
     def kill(self) -> None:
@@ -150,14 +160,18 @@ class SimNode:
 
     def stop(self) -> None:
         """Let it leave in good order, then end its process."""
-        self._world.run_in(self, self.node.stop())  # a wait of its own, so that others go on meanwhile
+        self._world.run_in(self, self.node.stop())
+        self.exit()
+
+    def exit(self) -> None:
+        """Its process ends by itself."""
         process = self.process
         if process is not None and process.alive:
             process.end()
             self._world.network.process_ended(process, power=False)
             self.machine.disk.close_all()
             self._world.loop.graveyard.append(self.node)
-        self._world.note("stop", self.name)
+            self._world.note("exit", self.name)
 
     def pause(self, seconds: float) -> Fault:
         """Stop its program in mid-step for so long (a garbage collection, SIGSTOP); then everything due happens."""
@@ -234,6 +248,7 @@ class SimNode:
         """Commits return and are kept in a cache only: the next power cut takes all since the last honest one."""
         disk = self.machine.disk
         fault = self._world.fault("lying_disk", self.name)
+        self._world.forgetful.add(self.name)
         disk.lying, disk.on_lie = True, fault.fire
         fault.undo_with(lambda: setattr(disk, "lying", False))
         return fault
@@ -272,6 +287,7 @@ class World:
         self.source = self.seed.source("world")
         self.nodes: list[SimNode] = []
         self.faults: list[Fault] = []
+        self.forgetful: set[str] = set()  # names of nodes whose disk was lost, lied or rotted
         self._counts: dict[str, int] = {}
         self._factory: Factory = program or _mesh_node
         self._ambient = Ambient(self.loop, self.seed)
@@ -382,6 +398,10 @@ class World:
         self.launch(made)
         return made
 
+    def named(self, name: str) -> SimNode:
+        """The node called so."""
+        return next(each for each in self.nodes if each.name == name)
+
     def launch(self, nodes: Sequence[SimNode]) -> None:
         """Boot these and let time pass until all are started; inside a running coroutine only begin to."""
         tasks = []
@@ -394,6 +414,8 @@ class World:
         for node, task in tasks:
             if not self._drive(self.loop.now + round(START_WITHIN_S * 1e9), task.done):
                 raise NotReached(f"{node.name} did not start within {START_WITHIN_S:g} s")
+            if not task.cancelled() and task.exception() is not None:
+                node.exit()
             task.result()
 
     # -- faults ----------------------------------------------------------------------------------------------------

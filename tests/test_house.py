@@ -26,7 +26,8 @@ CORES = (
     "crdt/*",
     "transport/base.py", "transport/errors.py", "transport/identity.py", "transport/codec.py", "transport/frame.py",
     "transport/handshake.py", "transport/admission.py", "transport/lanes.py",
-    "transport/candidates.py", "transport/porch.py", "transport/link.py", "transport/dialer.py",  # on callbacks alone
+    "transport/candidates.py", "transport/porch.py", "transport/audit.py", "transport/rounds.py",
+    "transport/link.py", "transport/dialer.py",  # on callbacks alone
     "mesh/config.py", "mesh/state/config.py", "mesh/errors.py", "mesh/messages.py", "mesh/protocol/*",
     "mesh/agents/scheduler.py", "mesh/agents/task.py",
     "mesh/cli/doctor.py", "mesh/cli/values.py", "mesh/cli/requests.py",

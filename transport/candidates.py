@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -22,7 +22,7 @@ class AddressRecord:
     outcome: str = ""  # "", "linked", a ``DialFault`` or a refusal's reason
     detail: str = ""
     at_ns: int = 0  # when ``outcome`` was
-    linked_ns: int = -1  # when a link was last made there; -1: never
+    linked_ns: int = -1  # when a link was last made to, or from, this host; -1: never
     barred_until_ns: int = 0  # it answered as somebody who will not change soon
 
 
@@ -64,6 +64,23 @@ class Candidate:
         free = [each for each in self.addresses.values() if each.barred_until_ns <= now_ns]
         free.sort(key=lambda record: -record.linked_ns)
         return [each.address for each in free]
+
+    def best(self) -> list[str]:
+        """Where the node was last, as far as is known: a host may have several doors."""
+        last = max((each.linked_ns for each in self.addresses.values()), default=-1)
+        return [each.address for each in self.addresses.values() if each.linked_ns == last >= 0]
+
+    def note(self, address: str, outcome: str, detail: str, now_ns: int) -> None:
+        """What happened at ``address`` last."""
+        record = self.addresses.get(address)
+        if record is not None:
+            record.outcome, record.detail, record.at_ns = outcome, detail, now_ns
+
+    def linked(self, addresses: Iterable[str], now_ns: int) -> None:
+        """The node is there: a link to or from these is up."""
+        for address in addresses:
+            if address in self.addresses:
+                self.addresses[address].linked_ns = now_ns
 
     def explain(self, now_ns: int) -> dict[str, Any]:
         """As plain values, for ``node.explain()`` and ``gossamer doctor``."""

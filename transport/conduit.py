@@ -13,6 +13,8 @@ from aiohttp import web
 from transport.base import MESSAGE_BYTES_MAX
 
 CLOSE_S = 1.0  # guess: how long an orderly end may take before the socket is cut
+STRANGER_CLOSE_S = 0.1  # guess: the same for one that never finished its handshake: it costs 0.8 MB meanwhile
+OPENING_MESSAGES = 2  # what a dialer says in the handshake; after the second it is proven, or the owner closed
 _WORDS_S = 0.1  # after a failed write, for the reader to come upon the reason
 _REASON_BYTES_MAX = 120  # RFC 6455 5.5: a control frame carries 125 bytes, two of them the code
 
@@ -22,19 +24,24 @@ _Socket: TypeAlias = aiohttp.ClientWebSocketResponse | web.WebSocketResponse
 class WebSocketConduit:
     """One open WebSocket. See ``transport.base.Conduit`` for what it promises.
 
-    ``send`` appends to a queue that one writer task drains; one reader task calls ``on_message``. Bytes count as
-    backlog until the TLS layer has handed them to the socket; ``on_drained`` means the backlog is 0. Beyond it an
-    asyncio socket buffer (64 KiB) and what the kernel takes (``door.UNSENT_BYTES``) keep the wire busy meanwhile.
+    An accepted one reads at most ``websocket.OPENING_BYTES`` before its owner took the dialer's first two messages, the
+    handshake's. ``send`` appends to a queue that one writer task drains; one reader task calls ``on_message``. Bytes
+    count as backlog until the TLS layer has handed them to the socket; ``on_drained`` means the backlog is 0. Beyond it
+    an asyncio socket buffer (64 KiB) and what the kernel takes (``door.UNSENT_BYTES``) keep the wire busy meanwhile.
     """
 
     on_message: Callable[[bytes], None]
     on_drained: Callable[[], None]
     on_close: Callable[[str], None]
 
-    def __init__(self, socket: _Socket, transport: asyncio.Transport, *, remote: str, binding: bytes) -> None:
+    def __init__(
+        self, socket: _Socket, transport: asyncio.Transport, *, remote: str, binding: bytes,
+        on_opened: Callable[[], None] | None = None,
+    ) -> None:  # fmt: skip
         self.remote, self.binding = remote, binding
         self.on_message, self.on_drained, self.on_close = _ignore, _ignore, _ignore
         self._socket = socket
+        self._on_opened = on_opened  # called once ``OPENING_MESSAGES`` were read, then None
         self._transport = transport
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
@@ -44,6 +51,11 @@ class WebSocketConduit:
         self._writer: asyncio.Task[None] | None = None
         self._cut: asyncio.TimerHandle | None = None  # after ``close``: when patience ends
         transport.set_write_buffer_limits(high=1, low=0)  # "paused" from the first byte TLS could not hand on
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether its owner ended it."""
+        return self._reason is not None
 
     @property
     def backlog(self) -> int:
@@ -65,7 +77,8 @@ class WebSocketConduit:
         if self._reason is None and not self._ended:
             self._reason = reason
             self._wake.set()
-            self._cut = asyncio.get_running_loop().call_later(CLOSE_S, self.abort, reason)
+            patience_s = CLOSE_S if self._on_opened is None else STRANGER_CLOSE_S
+            self._cut = asyncio.get_running_loop().call_later(patience_s, self.abort, reason)
 
     def abort(self, reason: str) -> None:
         """End it now; what is queued is lost. ``on_close`` follows all the same."""
@@ -100,12 +113,17 @@ class WebSocketConduit:
             self.on_message, self.on_drained, self.on_close = _ignore, _ignore, _ignore
 
     async def _read(self) -> str:
+        read = 0
         while True:
             message = await self._socket.receive()
             match message.type:
                 case aiohttp.WSMsgType.BINARY:
                     if self._reason is None:
                         self.on_message(message.data)
+                    read += 1
+                    if read == OPENING_MESSAGES and self._on_opened is not None and self._reason is None:
+                        self._on_opened()
+                        self._on_opened = None
                 case aiohttp.WSMsgType.CLOSE:
                     return f"closed by the other end: {printable(message.extra or '')}"
                 case aiohttp.WSMsgType.ERROR:

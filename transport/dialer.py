@@ -10,20 +10,21 @@ Which link stays is decided alike on both ends, by the last one to commit (``han
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from transport.base import MILLISECOND, SECOND, Conduit, DialFailed, DialFault, Env, Hint, Timer
+from transport.audit import Audit
+from transport.base import MILLISECOND, SECOND, Conduit, DialFault, Env, Hint
 from transport.candidates import Candidate, CandidateTable, Key
-from transport.errors import HandshakeCut, Selfie, UnexpectedPeer, WrongMesh, WrongSecret, WrongVersion
+from transport.errors import HandshakeCut, Selfie, WrongMesh, WrongSecret, WrongVersion
 from transport.handshake import BOOT_BYTES, Proven
 from transport.identity import Identity, Mesh, NodeId
 from transport.lanes import LanesConfig
 from transport.link import LANES, EstablishedLink, Opening, Refusal, establish
 from transport.porch import Porch, host_of
+from transport.rounds import Attempt, Round, Rounds
 
 _LIVE = ("scout", "mdns")  # a hint from these was spoken just now
 _LASTING = ("bootstrap", "known")
@@ -67,42 +68,6 @@ def _ns(seconds: float) -> int:
     return round(seconds * SECOND)
 
 
-class _Attempt:
-    """One address being tried: a dial, then a handshake."""
-
-    __slots__ = ("address", "dial", "is_hinted", "opening", "round")
-
-    def __init__(self, round: _Round, address: str) -> None:
-        self.round, self.address = round, address
-        self.is_hinted = not round.candidate.is_wanted
-        self.dial: Timer | None = None
-        self.opening: Opening | None = None
-
-    def abandon(self) -> None:
-        if self.dial is not None:
-            self.dial.cancel()
-        if self.opening is not None:
-            self.opening.abandon()
-
-
-class _Round:
-    """All addresses of one candidate, tried in parallel with a stagger, until one links or all failed."""
-
-    __slots__ = ("attempts", "candidate", "is_over", "is_waiting", "outcomes", "pending", "stagger")
-
-    def __init__(self, candidate: Candidate, addresses: list[str]) -> None:
-        self.candidate = candidate
-        self.pending = deque(addresses)
-        self.attempts: dict[str, _Attempt] = {}
-        self.outcomes: list[str] = []
-        self.stagger: Timer | None = None
-        self.is_waiting = self.is_over = False  # in the queue for a free dial
-
-
-# Outcomes that prove of an address that the one we look for is not at it: nobody is, or somebody else is.
-_NOT_THERE = frozenset((DialFault.REFUSED.value, UnexpectedPeer.reason, Selfie.reason))
-
-
 # Outcomes of a host that took the connection and let go of it: the sockets of a process that dies close one by one,
 # its links first, and a dial that comes in between lands in the backlog of a listener that nobody serves any more.
 _HUNG_UP = frozenset((DialFault.TLS.value, HandshakeCut.reason))
@@ -130,16 +95,17 @@ class Dialer:
         self._links: dict[NodeId, EstablishedLink] = {}
         self._since: dict[NodeId, int] = {}  # when each link came up
         self._table = CandidateTable(self._config.candidates_max)
-        self._rounds: dict[Key, _Round] = {}
-        self._queue: deque[_Round] = deque()  # hinted ones that wait for a free dial
-        self._queue_wanted: deque[_Round] = deque()
-        self._dials = self._hinted_dials = 0
-        self._committed: dict[NodeId, _Attempt] = {}  # proven, our proof is sent, their welcome not yet here
+        self._rounds = Rounds(
+            env, dials_max=self._config.dials_max, hinted_max=self._config.hinted_dials_max,
+            stagger_ns=_ns(self._config.stagger_s), timeout_ns=_ns(self._config.dial_timeout_s),
+            on_conduit=self._dialed, on_attempt_failed=self._attempt_failed, on_failed=self._failed,
+            on_freed=self._freed,
+        )  # fmt: skip
+        self._committed: dict[NodeId, Attempt] = {}  # proven, our proof is sent, their welcome not yet here
         self._porch = Porch(self._config.half_open_max, self._config.half_open_per_host_max)
         self._denied: frozenset[NodeId] = frozenset()
-        self._reported: dict[tuple[str, str, NodeId | None], int] = {}
+        self._audit = Audit(self._config.reports_max, _ns(self._config.report_again_s))
         self._is_closed = False
-        self.refused: dict[str, int] = {}  # reason -> how many, repeats included
 
     # -- what others ask ---------------------------------------------------------------------------------------------
 
@@ -201,7 +167,7 @@ class Dialer:
         if candidate is not None:
             candidate.is_wanted = candidate.is_lasting = False
             self._rest(candidate)
-            self._end_round(member)
+            self._rounds.stop(member)
 
     def redial(self, member: NodeId) -> None:
         """Try ``member`` now, whatever its back-off, and bars, say. Nothing for one that is linked or unknown."""
@@ -219,7 +185,7 @@ class Dialer:
         for member in sorted(members):
             if member in self._links:
                 self._links[member].close("closed")
-            self._end_round(member)
+            self._rounds.stop(member)
         for candidate in self._table:
             if (candidate.node or candidate.resolved) in lifted:
                 candidate.failures = 0
@@ -230,8 +196,7 @@ class Dialer:
         self._is_closed = True
         for candidate in self._table:
             self._rest(candidate)
-        for key in list(self._rounds):
-            self._end_round(key)
+        self._rounds.stop_all()
         self._porch.clear()
         for link in list(self._links.values()):
             link.close("left")
@@ -241,23 +206,28 @@ class Dialer:
         now = self._env.mono()
         rows = []
         for candidate in self._table:
-            peer = candidate.node or candidate.resolved
+            peer, round = candidate.node or candidate.resolved, self._rounds.get(candidate.key)
             rows.append(
                 candidate.explain(now)
                 | {
                     "linked": peer in self._links,
                     "denied": peer in self._denied,
-                    "dialing": [*self._rounds[candidate.key].attempts] if candidate.key in self._rounds else [],
+                    "dialing": [] if round is None else [*round.attempts],
                 }
             )
         return rows
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """How many handshakes came to nothing, by reason: those told, repeats, and those that are nobody's fault."""
+        return MappingProxyType(self._audit.counts)
 
     @property
     def counts(self) -> dict[str, int]:
         """What the bounds did: strangers waiting and put out, candidates dropped, dials now."""
         return {
             "half_open": len(self._porch), "half_open_evicted": self._porch.evicted, "candidates": len(self._table),
-            "candidates_dropped": self._table.dropped, "dials": self._dials,
+            "candidates_dropped": self._table.dropped, "dials": self._rounds.dials,
         }  # fmt: skip
 
     # -- candidates --------------------------------------------------------------------------------------------------
@@ -275,7 +245,7 @@ class Dialer:
             out = self._table.add(candidate)
             if out is not None:
                 self._rest(out)
-                self._end_round(out.key)
+                self._rounds.stop(out.key)
             if out is candidate:
                 return None
         else:
@@ -284,17 +254,14 @@ class Dialer:
             candidate.is_lasting |= source in _LASTING
         if source:
             candidate.sources[source] = None
-        running = self._rounds.get(key)
-        if running is not None and fresh:
-            running.pending.extend(fresh)
-            self._step(running)
+        self._rounds.extend(key, fresh)
         return candidate
 
     def _hint(self, node: NodeId | None, key: Key, addresses: tuple[str, ...], source: str) -> None:
         known = self._table.get(key)
         had = set(known.addresses) if known is not None else set()
         candidate = self._candidate(key, node, addresses, source=source)
-        if candidate is None or key in self._rounds or candidate.resolved in self._links:
+        if candidate is None or self._rounds.get(key) is not None or candidate.resolved in self._links:
             return
         now = self._env.mono()
         if known is None or (not had.issuperset(addresses) and candidate.rests_until_ns <= now):
@@ -319,141 +286,54 @@ class Dialer:
 
     def _start(self, candidate: Candidate) -> None:
         self._rest(candidate)
-        key = candidate.key
         peer = candidate.node or candidate.resolved
         if peer in self._links:
             candidate.insist = False
             return
-        if self._is_closed or key in self._rounds or self._table.get(key) is not candidate:
-            return
-        addresses = [] if candidate.node in self._denied else candidate.order(self._env.mono())
-        round = self._rounds[key] = _Round(candidate, addresses)
-        if addresses:
-            self._step(round)
-        else:  # it fails, but not inside the call of whoever wished for it
-            self._env.call_at(self._env.mono(), lambda: self._step(round))
+        key = candidate.key
+        if not self._is_closed and self._rounds.get(key) is None and self._table.get(key) is candidate:
+            is_denied = candidate.node in self._denied
+            self._rounds.start(candidate, [] if is_denied else candidate.order(self._env.mono()))
 
-    def _step(self, round: _Round) -> None:
-        """Start the next address of a round if a dial is free, else queue the round; end it when nothing is left."""
-        if round.is_over or round.is_waiting:
-            return
-        if round.stagger is not None:
-            round.stagger.cancel()
-            round.stagger = None
-        if not round.pending:
-            if not round.attempts:
-                self._failed(round)
-            return
-        is_wanted = round.candidate.is_wanted
-        if self._dials >= self._config.dials_max or (
-            not is_wanted and self._hinted_dials >= self._config.hinted_dials_max
-        ):
-            round.is_waiting = True
-            (self._queue_wanted if is_wanted else self._queue).append(round)
-            return
-        attempt = _Attempt(round, round.pending.popleft())
-        round.attempts[attempt.address] = attempt
-        self._dials += 1
-        self._hinted_dials += attempt.is_hinted
-        if round.pending:
-            round.stagger = self._env.call_at(
-                self._env.mono() + _ns(self._config.stagger_s), lambda: self._step(round)
-            )  # fmt: skip
-        attempt.dial = self._env.transport.dial(
-            attempt.address, lambda outcome: self._dialed(attempt, outcome), _ns(self._config.dial_timeout_s)
-        )
-
-    def _dialed(self, attempt: _Attempt, outcome: Conduit | DialFailed) -> None:
-        attempt.dial = None
-        round = attempt.round
-        if isinstance(outcome, DialFailed):
-            self._attempt_failed(attempt, outcome.fault.value, outcome.detail)
-            return
-        if round.is_over:
-            outcome.close("closed")
-            return
+    def _dialed(self, attempt: Attempt, conduit: Conduit) -> None:
+        candidate = attempt.round.candidate
         attempt.opening = establish(
-            self._env, outcome, self._identity, self._mesh, dialed=True, expected=round.candidate.node,
+            self._env, conduit, self._identity, self._mesh, dialed=True, expected=candidate.node,
             on_link=lambda link: self._up(link, attempt), on_refused=lambda refusal: self._declined(attempt, refusal),
             admit=lambda proven: self._admit_outbound(attempt, proven), on_end=self._ended,
-            timeout_ns=_ns(self._config.handshake_timeout_s), boot=self._boot, insist=round.candidate.insist,
+            timeout_ns=_ns(self._config.handshake_timeout_s), boot=self._boot, insist=candidate.insist,
             lanes=self._config.lanes,
         )  # fmt: skip
 
-    def _declined(self, attempt: _Attempt, refusal: Refusal) -> None:
-        candidate = attempt.round.candidate
+    def _declined(self, attempt: Attempt, refusal: Refusal) -> None:
+        candidate, now = attempt.round.candidate, self._env.mono()
         record = candidate.addresses.get(attempt.address)
         if record is not None and isinstance(refusal.error, _HOPELESS):
-            record.barred_until_ns = self._env.mono() + _ns(self._config.barred_s)
+            record.barred_until_ns = now + _ns(self._config.barred_s)
         self._report(refusal)
-        crossed = refusal.reason == "declined" and refusal.detail == "crossed"
-        if crossed and not attempt.round.is_over:
+        if refusal.reason == "declined" and refusal.detail == "crossed" and not attempt.round.is_over:
             # Not a failure: a link to this peer is there or on its way. See to it that it comes.
-            self._free(attempt)
-            self._note(candidate, attempt.address, "crossed", "")
-            self._end_round(candidate.key)
+            candidate.note(attempt.address, "crossed", "", now)
+            self._rounds.free(attempt)
+            self._rounds.stop(candidate.key)
             candidate.insist = refusal.error.told
-            self._start_at(candidate, self._env.mono() + _ns(self._config.crossed_wait_s))
+            self._start_at(candidate, now + _ns(self._config.crossed_wait_s))
             return
-        self._attempt_failed(attempt, refusal.reason, refusal.detail)
+        self._rounds.fail(attempt, refusal.reason, refusal.detail)
 
-    def _attempt_failed(self, attempt: _Attempt, outcome: str, detail: str) -> None:
-        if not self._free(attempt):
-            return
-        round = attempt.round
-        round.outcomes.append(outcome)
-        self._note(round.candidate, attempt.address, outcome, detail)
-        if not round.is_waiting:
-            self._step(round)
-        self._pump()
+    def _attempt_failed(self, attempt: Attempt, outcome: str, detail: str) -> None:
+        round, candidate = attempt.round, attempt.round.candidate
+        candidate.note(attempt.address, outcome, detail, self._env.mono())
+        # Where it was last, nobody listens any more: that is news now, not when other addresses have timed out.
+        best = candidate.best()
+        is_gone = bool(best) and all(round.outcomes.get(each) == DialFault.REFUSED.value for each in best)
+        if is_gone and candidate.node is not None and not round.has_told:
+            round.has_told = True
+            self._on_unreached(candidate.node, True)
 
-    def _note(self, candidate: Candidate, address: str, outcome: str, detail: str) -> None:
-        record = candidate.addresses.get(address)
-        if record is not None:
-            record.outcome, record.detail, record.at_ns = outcome, detail, self._env.mono()
-
-    def _free(self, attempt: _Attempt) -> bool:
-        """Take an attempt out of its round; its dial is free. False when it was out already."""
-        if attempt.round.attempts.get(attempt.address) is not attempt:
-            return False
-        del attempt.round.attempts[attempt.address]
-        self._dials -= 1
-        self._hinted_dials -= attempt.is_hinted
-        for peer in [peer for peer, each in self._committed.items() if each is attempt]:
-            del self._committed[peer]
-        return True
-
-    def _pump(self) -> None:
-        """Give free dials to the rounds that wait, those wished for first."""
-        while self._dials < self._config.dials_max:
-            if self._queue_wanted:
-                round = self._queue_wanted.popleft()
-            elif self._queue and self._hinted_dials < self._config.hinted_dials_max:
-                round = self._queue.popleft()
-            else:
-                return
-            round.is_waiting = False
-            self._step(round)
-
-    def _end_round(self, key: Key) -> None:
-        """Stop what is under way for a candidate, without a verdict."""
-        round = self._rounds.pop(key, None)
-        if round is None:
-            return
-        round.is_over = True
-        round.candidate.ended_ns = self._env.mono()
-        round.pending.clear()
-        if round.stagger is not None:
-            round.stagger.cancel()
-        for attempt in list(round.attempts.values()):
-            self._free(attempt)
-            attempt.abandon()
-        self._pump()
-
-    def _failed(self, round: _Round) -> None:
+    def _failed(self, round: Round) -> None:
         candidate = round.candidate
-        self._end_round(candidate.key)
-        if candidate.second_looks and not _HUNG_UP.isdisjoint(round.outcomes):
+        if candidate.second_looks and not _HUNG_UP.isdisjoint(round.outcomes.values()):
             candidate.second_looks -= 1  # it may be dying this very moment: look again before anything is said
             self._start_at(candidate, self._env.mono() + _ns(self._config.second_look_s))
             return
@@ -464,9 +344,12 @@ class Dialer:
             self._table.remove(candidate)
         else:
             self._start_at(candidate, self._env.mono() + self._backoff_ns(candidate.failures))
-        if candidate.node is not None:
-            refused = DialFault.REFUSED.value in round.outcomes and all(each in _NOT_THERE for each in round.outcomes)
-            self._on_unreached(candidate.node, refused)
+        if candidate.node is not None and not round.has_told:
+            self._on_unreached(candidate.node, round.is_refused)
+
+    def _freed(self, attempt: Attempt) -> None:
+        for peer in [peer for peer, each in self._committed.items() if each is attempt]:
+            del self._committed[peer]
 
     def _backoff_ns(self, failures: int) -> int:
         ceiling = min(self._config.backoff_max_s, self._config.backoff_min_s * 2 ** min(failures - 1, 20))
@@ -474,12 +357,12 @@ class Dialer:
 
     # -- links -------------------------------------------------------------------------------------------------------
 
-    def _admit_outbound(self, attempt: _Attempt, proven: Proven) -> str | None:
+    def _admit_outbound(self, attempt: Attempt, proven: Proven) -> str | None:
         """Whether to go on with the peer that answered our dial."""
         peer, candidate = proven.peer, attempt.round.candidate
         candidate.resolved = peer
         if self._is_closed or peer in self._denied:
-            self._attempt_failed(attempt, "denied", "")
+            self._rounds.fail(attempt, "denied", "")
             return ""
         link = self._links.get(peer)
         if (link is not None and link.boot == proven.boot) or peer in self._committed:
@@ -501,16 +384,16 @@ class Dialer:
             return "crossed" if ours_wins and not is_newer else None
         return "crossed" if peer in self._committed and ours_wins else None
 
-    def _up(self, link: EstablishedLink, attempt: _Attempt | None) -> None:
+    def _up(self, link: EstablishedLink, attempt: Attempt | None) -> None:
         peer, now = link.peer, self._env.mono()
         if attempt is not None:
-            self._free(attempt)
+            self._rounds.free(attempt)
         other = self._committed.get(peer)
         if other is not None:  # it crossed, and gives way
-            self._end_round(other.round.candidate.key)
-        self._end_round(peer)
+            self._rounds.stop(other.round.candidate.key)
+        self._rounds.stop(peer)
         if attempt is not None:
-            self._end_round(attempt.round.candidate.key)
+            self._rounds.stop(attempt.round.candidate.key)
         old = self._links.pop(peer, None)
         if old is not None:
             old.end("replaced")
@@ -518,15 +401,17 @@ class Dialer:
         if attempt is not None:
             via = attempt.round.candidate
             via.failures, via.insist, via.is_proven = 0, False, True
-            target = via if via.node is not None else self._candidate(peer, peer, (attempt.address,))
-            for candidate in (via, target):
-                record = candidate.addresses.get(attempt.address) if candidate is not None else None
-                if record is not None:
-                    record.outcome, record.detail, record.at_ns, record.linked_ns = "linked", "", now, now
+            via.linked((attempt.address,), now)
+            via.note(attempt.address, "linked", "", now)
+            if via.node is None:
+                self._candidate(peer, peer, (attempt.address,))
         candidate = self._table.get(peer)
         if candidate is not None:
             candidate.insist, candidate.is_proven = False, True
             self._rest(candidate)
+            # It came from this host, so what is said of its doors there is true of it, whoever dialled.
+            host = host_of(link.remote)
+            candidate.linked([each for each in candidate.addresses if host_of(each) == host], now)
         self._on_link(link)
 
     def _ended(self, link: EstablishedLink, cause: str) -> None:
@@ -555,21 +440,5 @@ class Dialer:
     # -- telling -----------------------------------------------------------------------------------------------------
 
     def _report(self, refusal: Refusal) -> None:
-        """Tell of a refusal unless the same was told lately; ends that are nobody's fault are only counted."""
-        self.refused[refusal.reason] = self.refused.get(refusal.reason, 0) + 1
-        if refusal.reason in ("declined", "closed") or self._is_closed:
-            return
-        now = self._env.mono()
-        host = host_of(refusal.address)
-        for peer in (refusal.peer, None):
-            told = self._reported.get((host, refusal.reason, peer))
-            if told is not None and now - told < _ns(self._config.report_again_s):
-                return
-        keys = [(host, refusal.reason, refusal.peer)]
-        if refusal.peer is None and any(each[:2] == keys[0][:2] for each in self._reported):
-            return
-        if len(self._reported) >= self._config.reports_max:
-            del self._reported[next(iter(self._reported))]
-        self._reported.pop(keys[0], None)
-        self._reported[keys[0]] = now
-        self._on_refused(refusal)
+        if self._audit.is_news(refusal, self._env.mono()) and not self._is_closed:
+            self._on_refused(refusal)

@@ -1,9 +1,10 @@
-"""The way in: accepted sockets until they are open WebSockets, bounded in number and time.
+"""The way in: accepted sockets until they are open WebSockets, bounded in number, time and memory.
 
 Strangers can open sockets as fast as they like. What is no upgraded WebSocket ``UPGRADE_S`` after it was accepted is
-cut. At most ``PENDING_MAX`` are on their way at once; the next one pushes out the oldest that had ``GRACE_S``, or waits
-in the kernel's queue until there is such a one. An honest upgrade takes 5 ms, so a flood of half-open connections costs
-honest ones little, and memory is bounded.
+cut. Who says nothing costs a descriptor only, for TLS begins with the first byte (Python's TLS takes 0.3-0.7 MB a
+connection). Each of the two stages holds a bounded number; the next one pushes out the oldest that had ``GRACE_S``, or
+waits until there is such a one. An honest upgrade takes 5 ms, so a flood of half-open connections costs honest ones
+little.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 UPGRADE_S = 5.0  # guess: TLS and HTTP upgrade take 2 round trips; 5 s is the slowest usable link
-PENDING_MAX = 128  # guess: about 60 KB each while TLS shakes hands
-GRACE_S = 0.25  # guess: 50 times what an honest upgrade takes on a LAN
+SILENT_MAX = 256  # sockets that have not said a word: a descriptor and a task each
+SHAKING_MAX = 48  # in TLS or HTTP: 30 MB at worst; 48 each 5 ms is more than a core can do
+GRACE_S = 0.1  # guess: 20 times what an honest upgrade takes on a LAN
 BACKLOG = 256  # accepted by the kernel and not yet by us
-UNSENT_BYTES = 128 << 10  # kernel send queue: deep enough for a LAN, shallow enough that control overtakes soon
+UNSENT_BYTES = 256 << 10  # kernel send queue: deep enough for a LAN, shallow enough that control overtakes soon
+WINDOW_BYTES = 4 << 20  # the receive window of who is proven: 1 Gbit/s over 30 ms
 _PAUSE_S = 0.1  # after the system refused a socket (no descriptors left)
+_ROOM_S = 0.01  # how often who waits for room looks again
 _SILENCE_MS = 10_000  # a cut cable ends a socket that has data to send; membership notices far earlier
 
 
@@ -35,23 +39,25 @@ class Door:
     def __init__(
         self, listeners: Sequence[socket.socket], context: ssl.SSLContext, make: Callable[[], asyncio.Protocol]
     ) -> None:
-        self.counts: Counter[str] = Counter()  # accepted, tls, slow, crowded, no_socket
+        self.counts: Counter[str] = Counter()  # accepted; cut as: tls, slow, crowded, no_socket
         self._listeners = listeners
         self._context = context
         self._make = make
         self._loop = asyncio.get_running_loop()
-        self._pending: dict[asyncio.Protocol, _Pending] = {}  # oldest first
+        self._silent: dict[_Pending, None] = {}  # oldest first, both
+        self._shaking: dict[_Pending, None] = {}
+        self._by_protocol: dict[asyncio.Protocol, _Pending] = {}
         self._tasks = [self._loop.create_task(self._accept(each), name="door") for each in listeners]
 
     @property
     def pending(self) -> int:
         """Sockets that are not yet WebSockets."""
-        return len(self._pending)
+        return len(self._silent) + len(self._shaking)
 
     def admitted(self, protocol: asyncio.Protocol) -> None:
         """It is a WebSocket now: no longer the door's."""
-        if entry := self._pending.pop(protocol, None):
-            entry.timer.cancel()
+        if entry := self._by_protocol.get(protocol):
+            self._forget(entry)
 
     lost = admitted
 
@@ -59,13 +65,16 @@ class Door:
         """Stop accepting and cut what is not through. Open WebSockets stay."""
         for task in self._tasks:
             task.cancel()
-        admissions = [self._evict(entry, "closed") for entry in list(self._pending.values())]
-        await asyncio.gather(*self._tasks, *admissions, return_exceptions=True)
+        entries = [*self._silent, *self._shaking]
+        for entry in entries:
+            self._evict(entry, "closed")
+        await asyncio.gather(*self._tasks, *(entry.task for entry in entries), return_exceptions=True)
         for listener in self._listeners:
             listener.close()
 
     async def _accept(self, listener: socket.socket) -> None:
         while True:
+            await self._make_room(self._silent, SILENT_MAX)
             try:
                 accepted, _ = await self._loop.sock_accept(listener)
             except OSError as failed:
@@ -74,61 +83,85 @@ class Door:
                     await asyncio.sleep(_PAUSE_S)
                 continue
             self.counts["accepted"] += 1
-            try:
-                await self._make_room()
-            except asyncio.CancelledError:
-                accepted.close()
-                raise
             tune_socket(accepted)
-            protocol = self._make()
-            entry = _Pending(protocol, self._loop.time())
-            entry.task = self._loop.create_task(self._admit(entry, accepted), name="door admits")
+            entry = _Pending(accepted, self._loop.time())
+            self._silent[entry] = None
             entry.timer = self._loop.call_later(UPGRADE_S, self._evict, entry, "slow")
-            self._pending[protocol] = entry
+            entry.task = self._loop.create_task(self._admit(entry), name="door admits")
 
-    async def _make_room(self) -> None:
-        while len(self._pending) >= PENDING_MAX:
-            oldest = next(iter(self._pending.values()))
-            wait_s = oldest.since + GRACE_S - self._loop.time()
-            if wait_s <= 0:
-                self._evict(oldest, "crowded")
-            else:
-                await asyncio.sleep(min(wait_s, 0.01))
-
-    async def _admit(self, entry: _Pending, accepted: socket.socket) -> None:
+    async def _admit(self, entry: _Pending) -> None:
         try:
+            await self._first_byte(entry.socket)
+            await self._make_room(self._shaking, SHAKING_MAX)
+            self._silent.pop(entry, None)
+            self._shaking[entry] = None
+            entry.since = self._loop.time()
+            protocol = entry.protocol = self._make()
+            self._by_protocol[protocol] = entry
             entry.transport, _ = await self._loop.connect_accepted_socket(
-                lambda: entry.protocol,
-                accepted,
+                lambda: protocol,
+                entry.socket,
                 ssl=self._context,
                 ssl_handshake_timeout=UPGRADE_S,
                 ssl_shutdown_timeout=1.0,
             )
         except OSError:  # ssl.SSLError and TimeoutError are OSErrors too
             self.counts["tls"] += 1
-            accepted.close()
-            self.lost(entry.protocol)
+            entry.socket.close()
+            self._forget(entry)
         except asyncio.CancelledError:
-            accepted.close()
+            entry.socket.close()
             raise
 
-    def _evict(self, entry: _Pending, why: str) -> asyncio.Task[None]:
+    async def _first_byte(self, accepted: socket.socket) -> None:
+        """Until there is something to read, or the end."""
+        ready: asyncio.Future[None] = self._loop.create_future()
+        try:
+            self._loop.add_reader(accepted, _resolve, ready)
+        except NotImplementedError:
+            return  # Windows' loop cannot tell: there TLS begins at once
+        try:
+            await ready
+        finally:
+            self._loop.remove_reader(accepted)
+
+    async def _make_room(self, stage: dict[_Pending, None], size_max: int) -> None:
+        while len(stage) >= size_max:
+            oldest = next(iter(stage))
+            if oldest.since + GRACE_S <= self._loop.time():
+                self._evict(oldest, "crowded")
+            else:
+                await asyncio.sleep(_ROOM_S)
+
+    def _evict(self, entry: _Pending, why: str) -> None:
         self.counts[why] += 1
-        self.lost(entry.protocol)
+        self._forget(entry)
         if entry.transport is not None:
             entry.transport.abort()
         entry.task.cancel()
-        return entry.task
+
+    def _forget(self, entry: _Pending) -> None:
+        entry.timer.cancel()
+        self._silent.pop(entry, None)
+        self._shaking.pop(entry, None)
+        if entry.protocol is not None:
+            self._by_protocol.pop(entry.protocol, None)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class _Pending:
-    __slots__ = ("protocol", "since", "task", "timer", "transport")
+    __slots__ = ("protocol", "since", "socket", "task", "timer", "transport")
 
     task: asyncio.Task[None]
     timer: asyncio.TimerHandle
 
-    def __init__(self, protocol: asyncio.Protocol, since: float) -> None:
-        self.protocol, self.since = protocol, since
+    def __init__(self, accepted: socket.socket, since: float) -> None:
+        self.socket, self.since = accepted, since
+        self.protocol: asyncio.Protocol | None = None
         self.transport: asyncio.Transport | None = None
 
 
@@ -208,3 +241,10 @@ def tune_socket(sock: socket.socket) -> None:
     for level, option, value in options:
         with contextlib.suppress(OSError):
             sock.setsockopt(level, option, value)
+
+
+def clamp_window(sock: socket.socket, size: int) -> None:
+    """Let the other end have at most ``size`` bytes under way to us, where the system can (Linux)."""
+    if (option := getattr(socket, "TCP_WINDOW_CLAMP", None)) is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, option, size)

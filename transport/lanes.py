@@ -134,8 +134,10 @@ class Lanes:
             kind = message[at]
             at += 1
             number = message[at] if at < end else 0x80
-            if number < 0x80:  # nearly always, for small frames
+            if number < 0x80:
                 at += 1
+            elif at + 1 < end and 0 < message[at + 1] < 0x80:  # the two usual lengths, without a call
+                number, at = number & 0x7F | message[at + 1] << 7, at + 2
             else:
                 number, at = self._read_varint(message, at)
             if kind < 4:
@@ -208,6 +210,8 @@ class Lanes:
 def _varint(number: int) -> bytes:
     if number < 0x80:
         return bytes((number,))
+    if number < 0x4000:
+        return bytes((number & 0x7F | 0x80, number >> 7))
     out = bytearray()
     while number >= 0x80:
         out.append(number & 0x7F | 0x80)

@@ -23,12 +23,13 @@ from transport.address import ALL_INTERFACES, join_address, split_address
 from transport.base import MESSAGE_BYTES_MAX, SECOND, Conduit, DialFailed, DialFault
 from transport.certificate import binding_of, client_context, server_context
 from transport.conduit import CLOSE_S, WebSocketConduit, printable, report_bug
-from transport.door import UPGRADE_S, Door, open_listeners, tune_socket
+from transport.door import UPGRADE_S, WINDOW_BYTES, Door, clamp_window, open_listeners, tune_socket
 from transport.interfaces import Interfaces, reachable_hosts, system_interfaces
 
 PATH = "/gossamer/1"
 
-CONDUITS_MAX = 512  # accepted ones, linked or not; guess: 30 times the links an overlay keeps
+CONDUITS_MAX = 96  # accepted ones: links (16), strangers in the handshake (64), and those that are just ending
+OPENING_BYTES = 64 << 10  # taken from a stranger before the handshake is over; what it sends beyond waits in its kernel
 
 
 class WebSocketListener:
@@ -87,6 +88,7 @@ class WebSocketListener:
         await self._server.shutdown(CLOSE_S)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        assert isinstance(request.protocol, _Handler)
         # A browser always names its origin, a node never does: no web page may talk to the node of its reader.
         upgrade = web.WebSocketResponse(
             timeout=CLOSE_S, autoping=False, compress=False, max_msg_size=MESSAGE_BYTES_MAX + 1
@@ -94,7 +96,7 @@ class WebSocketListener:
         if request.path != PATH or "Origin" in request.headers or not upgrade.can_prepare(request).ok:
             self._door.counts["http"] += 1
             return _refusal(404)
-        if self._open >= CONDUITS_MAX:
+        if self._open >= CONDUITS_MAX and not self._owner._cut_one_that_ends():
             self._door.counts["full"] += 1
             return _refusal(503)
         transport = request.transport
@@ -103,7 +105,10 @@ class WebSocketListener:
         await upgrade.prepare(request)
         self._door.admitted(request.protocol)
         peer = transport.get_extra_info("peername")
-        conduit = WebSocketConduit(upgrade, transport, remote=_address_text(peer), binding=self._binding)
+        conduit = WebSocketConduit(
+            upgrade, transport, remote=_address_text(peer), binding=self._binding,
+            on_opened=request.protocol.open_up,
+        )  # fmt: skip
         self._open += 1
         try:
             await self._owner._serve(conduit, self._on_conduit)
@@ -178,6 +183,13 @@ class WebSocketTransport:
         else:
             on_conduit(conduit)
         await asyncio.wait({self._run(conduit)})
+
+    def _cut_one_that_ends(self) -> bool:
+        """Make room: a conduit that is only saying goodbye goes now. False: there is none."""
+        ending = next((each for each in self._conduits if each.is_closing), None)
+        if ending is not None:
+            ending.abort("closed")
+        return ending is not None
 
     def _run(self, conduit: WebSocketConduit) -> asyncio.Task[None]:
         self._conduits[conduit] = None
@@ -258,10 +270,45 @@ class _Dial:
             self.task.cancel()
 
 
+class _Handler(web.RequestHandler):
+    """aiohttp's end of one connection, reading no more than ``OPENING_BYTES`` until it is told to ``open_up``.
+
+    Beyond that it stops reading instead of hanging up: an honest dialer may send frames right behind its handshake.
+    """
+
+    __slots__ = ("_allowance",)
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._allowance: int | None = OPENING_BYTES
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        clamp_window(transport.get_extra_info("socket"), OPENING_BYTES)  # else one read may bring 256 KiB
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._allowance is not None:
+            self._allowance -= len(data)
+            if self._allowance < 0 and self.transport is not None:
+                self.transport.pause_reading()
+        super().data_received(data)
+
+    def open_up(self) -> None:
+        """Whoever is there proved itself."""
+        spent, self._allowance = self._allowance is not None and self._allowance < 0, None
+        if self.transport is not None:
+            clamp_window(self.transport.get_extra_info("socket"), WINDOW_BYTES)
+            if spent and not self._reading_paused:
+                self.transport.resume_reading()
+
+
 class _Server(web.Server):
     """aiohttp's, telling the door when a connection is over."""
 
     door: Door
+
+    def __call__(self) -> _Handler:
+        return _Handler(self, loop=self._loop, **self._kwargs)
 
     def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None:
         self.door.lost(handler)

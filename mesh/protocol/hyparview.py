@@ -199,14 +199,14 @@ class HyParView:
             self._present += state.is_present
         else:
             self._present += state.is_present - each.state.is_present
-        moved = each.addresses != addresses
+        news = each.addresses != addresses or state.is_present > each.state.is_present
         each.state, each.addresses = state, addresses
         self._passive.pop(member, None)
         if state is State.LEFT:
             each.wished = False
             return [Forget(member), CancelTimer(("overlay", "dial", member)), *self._fill(now)]
-        if moved and each.wished:
-            each.wished = False  # tell the dialer the new addresses
+        if news:
+            each.wished = False  # it moved, or somebody reaches it again: dial afresh
         return self._fill(now)
 
     def _lacks(self, member: NodeId) -> bool:

@@ -193,14 +193,12 @@ class Roster:
             return []
         if state <= member.state:
             return self._confirm(member, rumour)
-        out: list[RosterEffect] = []
         if state is State.DOWN and heard:
-            out.append(Send(node, rumour))  # it shall answer for itself; here it is only doubted meanwhile
-            state, rumour = State.SUSPECT, Rumour(rumour.member, rumour.incarnation, False, rumour.accuser, "timeout")
+            return [Send(node, rumour)]  # not believed against one's own ears: it shall answer for itself
         changed = self.table.accuse(node, rumour.incarnation, state, rumour.cause, now)
         if changed is None:
-            return out
-        out.append(changed)
+            return []
+        out: list[RosterEffect] = [changed]
         if state is State.SUSPECT:
             member.accusers[NodeId(rumour.accuser)] = None
             out += [Emit(MemberSuspect(node, NodeId(rumour.accuser))), Doubted(node)]

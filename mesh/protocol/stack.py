@@ -6,6 +6,7 @@ then repair. Changes of membership reach the overlay as ``MemberChanged``, insid
 
 from __future__ import annotations
 
+from collections.abc import KeysView
 from dataclasses import dataclass, field
 from random import Random
 from typing import assert_never
@@ -81,6 +82,7 @@ class Stack:
         self.tree = Plumtree(
             self.me, config.plumtree, self.logs, rtt_ns=self.swim.rtt_ns, is_full_mesh=self._is_full_mesh
         )  # fmt: skip
+        self._left = False
         self.repair = AntiEntropy(config.antientropy, self.logs, rng, rtt_ns=self.swim.rtt_ns)
 
     def _is_full_mesh(self) -> bool:
@@ -94,9 +96,9 @@ class Stack:
         return self.swim.incarnation
 
     @property
-    def links(self) -> tuple[NodeId, ...]:
+    def links(self) -> KeysView[NodeId]:
         """Peers linked now."""
-        return tuple(self.overlay.links)
+        return self.overlay.links.keys()
 
     def members(self) -> list[MemberView]:
         """Every member, itself included, by name and key."""
@@ -121,6 +123,10 @@ class Stack:
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         match event:
+            case _ if self._left:  # it said goodbye: nothing it learns now is its to tell
+                return self.overlay.handle(event, now) if isinstance(event, LinkClosed) else []
+            case Received(peer) | PushRefused(peer) | Repeated(peer) | Gap(peer) if peer not in self.links:
+                return []  # of a link that ended meanwhile
             case Started():
                 return [*self._swim(event, now), *self.overlay.handle(event, now), *self.repair.handle(event, now)]
             case LinkUp(peer):
@@ -155,6 +161,7 @@ class Stack:
             case TimerFired():
                 return self._swim(event, now)
             case Leave():
+                self._left = True
                 out = [*self.tree.handle(event, now), *self.repair.handle(event, now)]
                 return [*out, *self.overlay.handle(event, now), *self._swim(event, now)]
             case _:

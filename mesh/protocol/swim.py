@@ -107,7 +107,7 @@ class Swim:
         self._suspicions: dict[NodeId, tuple[int, int]] = {}  # member: since, deadline
         self._partition = PartitionWatch(config.partition)
         self._number = 0
-        self._started = self._left = False
+        self._started = False
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -158,8 +158,6 @@ class Swim:
         match event:
             case Started(addresses):
                 return self._on_started(addresses, now)
-            case _ if self._left:
-                return []  # this node said goodbye: nothing it learns now is its to tell
             case LinkUp(peer, rtt_ns):
                 return self._on_link_up(peer, rtt_ns, now)
             case LinkClosed(peer, cause):
@@ -243,7 +241,6 @@ class Swim:
         out += [CancelTimer(("swim", "suspect", member)) for member in self._suspicions]
         out += [CancelTimer(TICK), CancelTimer(SUSPECTED), CancelTimer(HEALED)]
         out += [CloseLink(peer, "left") for peer in self._watches]
-        self._left = True
         return out
 
     def _on_late(self, by_ns: int, now: int) -> list[SwimEffect]:

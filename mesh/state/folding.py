@@ -53,7 +53,7 @@ class Snapshot:
     def seal(self, identity: Identity, mesh: Mesh) -> bytes:
         """The snapshot as this node vouches for it."""
         ordered = [self.stubs[origin].stub() for origin in sorted(self.stubs)]
-        raw = _encode(_Parts(VERSION, self.stream, identity.id, ordered, self.state))
+        raw = _encode(_Parts(VERSION, self.stream, bytes(identity.id), ordered, self.state))
         return raw + identity.sign(PURPOSE, mesh.id, hashlib.sha256(raw).digest())
 
     @classmethod
@@ -126,7 +126,7 @@ class Replay:
         changes = changes_of(frame, actor, self.forks)
         if missing_cause(changes, self.seqs) is not None:
             return False
-        self.document.apply(changes)
+        self.document.apply(changes, events=False)
         self.seqs[actor] = frame.last
         return True
 
@@ -138,19 +138,20 @@ def changes_of(frame: SignedFrame, actor: str, forks: Mapping[str, int]) -> list
         raise CrdtError(f"a frame of {frame.count} operations holds others")
     if forks:
         for change in changes:
-            for other, fork in forks.items():
-                if change.deps.get(other, 0) >= fork:
-                    change.deps = {**change.deps, other: fork - 1}
+            if any(change.needs.get(other, 0) >= fork for other, fork in forks.items()):
+                change.needs = {
+                    other: min(count, forks[other] - 1) if other in forks else count
+                    for other, count in change.needs.items()
+                }
     return changes
 
 
 def missing_cause(changes: Iterable[Change], seqs: Mapping[str, int]) -> tuple[str, int] | None:
     """The first operation (actor, sequence) these changes rest on and that is not in ``seqs``."""
     for change in changes:
-        if change.deps:
-            for actor, seq in change.deps.items():
-                if seqs.get(actor, 0) < seq and actor != change.actor:
-                    return actor, seq
+        for actor, seq in change.needs.items():
+            if seqs.get(actor, 0) < seq and actor != change.actor:
+                return actor, seq
     return None
 
 

@@ -14,11 +14,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from crdt import Change, CrdtError, UnknownOperation
+from crdt import Change, CrdtError, Document, UnknownOperation
 from crdt.events import Event as Changed
+from crdt.events import event_at
 from mesh.errors import BacklogFull, SpaceReadOnly
 from mesh.messages import Evidence, Want
-from mesh.protocol.effects import Forked, Gap, Held, Head, Repeated, Slot
+from mesh.protocol.effects import Forked, Gap, Head, Held, Repeated, Slot
 from mesh.protocol.facts import Dropped, LogForked, LogRenewed, SpaceStalled, StateLost
 from mesh.state import records
 from mesh.state.aside import Aside
@@ -30,7 +31,6 @@ from mesh.state.sealer import Sealer
 from transport.base import MILLISECOND, Lane, StorageFault
 from transport.frame import SignedFrame, parse, parse_stub, seal
 from transport.identity import LOG_BYTES, NodeId, Origin
-
 
 FRAME_WEIGHT = 128  # what a frame costs in an index besides its bytes
 
@@ -56,6 +56,7 @@ class Replica:
         self.base_bytes = 0
         self.frames = self.bytes = 0  # of all logs above their floors, about
         self.open_transaction: object | None = None
+        self._deferred: list[Callable[[], None]] = []  # what had to wait for the end of a transaction
         self.on_transaction_end: Callable[[], None] = _nothing
         self._load()
 
@@ -76,7 +77,8 @@ class Replica:
         found = storage.get(records.OWN, self._key)
         origin = Origin.of(self.room.identity.id, found or self.room.env.entropy(LOG_BYTES))
         self.own = self.log(origin)
-        self.doc = load(base.state, self.own.actor, self._clock_ms, self._on_change)
+        self.doc = self._load_document(base)
+        self.doc.guard = self.check_writable
         replay = Replay(self.doc, self.forks)
         replay.run(chained, self._on_loaded)
         self.seqs = replay.seqs
@@ -140,6 +142,11 @@ class Replica:
         self.frames = sum(log.frames for log in self.logs.values())
         self.bytes = sum(log.bytes for log in self.logs.values())
 
+    def _load_document(self, base: Snapshot) -> Document:
+        doc = load(base.state, self.own.actor, self._clock_ms, self._on_change)
+        doc.hlc.ahead_ms_max = int(self.room.config.clock_ahead_max_s * 1000)
+        return doc
+
     def _clock_ms(self) -> int:
         return self.room.env.now() // MILLISECOND
 
@@ -148,6 +155,8 @@ class Replica:
     def check_writable(self) -> None:
         """Raise unless a local write may begin: ``SpaceReadOnly``, ``BacklogFull``. Nothing has changed then."""
         journal = self.room.journal
+        if journal.fault is None and journal.has_room:
+            return
         if journal.fault is not None:
             raise self.fault or SpaceReadOnly(self.name, str(journal.fault))
         if not journal.has_room:
@@ -155,6 +164,17 @@ class Replica:
 
     def _on_change(self, change: Change) -> None:
         self._sealer.add(change.item(), change.seq, change.count, change.hlc)
+        if self.on_events:
+            self._emit(self.doc.events_of(change))
+
+    def end_transaction(self, has_turned: bool) -> None:
+        """It is closed. If the loop had a turn meanwhile, others may have had to wait for it."""
+        self.open_transaction = None
+        if has_turned:
+            self.on_transaction_end()
+        deferred, self._deferred = self._deferred, []
+        for each in deferred:
+            each()
 
     def seal(self) -> None:
         """Sign what waits, and give it to the journal. It is pushed once it is durable, never before."""
@@ -190,6 +210,9 @@ class Replica:
 
     def _take_back(self, fault: str, reason: str) -> None:
         """Forget local writes that are not durable, start a new log, and say so to everyone who waits."""
+        if self.open_transaction is not None:
+            self._deferred.append(lambda: self._take_back(fault, reason))
+            return
         own = self.own
         self._sealer.take()
         first, last = own.saved.seq + 1, self.doc.clock.get(own.actor, 0)
@@ -315,7 +338,7 @@ class Replica:
         if cause is not None:
             self.aside.block(frame, peer, *cause)  # no room: not held, so repair brings it again
             return
-        events = self.doc.apply(changes)
+        events = self.doc.apply(changes, events=bool(self.on_events))
         head = self._grow(log, frame)
         self.seqs[log.actor] = head.seq
         room.journal.append(
@@ -401,7 +424,7 @@ class Replica:
 
     def servable(self, log: Log) -> int:
         """How far a log may leave this node: what it wrote itself only once it could not forget it."""
-        return log.saved.seq if log.slot.origin.node == self.room.identity.id else log.head.seq
+        return log.saved.seq if log is self.own else log.head.seq
 
     def frames_after(self, log: Log, after: int) -> Iterator[bytes]:
         return log.frames_after(self.room.storage, after, self.servable(log))
@@ -506,7 +529,7 @@ class Replica:
                     return
         for origin, stub in grown:
             self.own_log_seen(origin, stub.last)
-        events = self.doc.join(snapshot.state)
+        events = self.doc.join(snapshot.state, events=bool(self.on_events))
         base = self.base()
         stubs = dict(base.stubs)
         stubs.update({origin: stub for origin, stub in snapshot.stubs.items()
@@ -514,7 +537,7 @@ class Replica:
         state = snapshot.state
         if base.state:
             below = load(base.state, "join")
-            below.join(snapshot.state)
+            below.join(snapshot.state, events=False)
             state = below.snapshot()
         joined = Snapshot(self.name, stubs, state)
         self._base_changed = True
@@ -548,7 +571,7 @@ class Replica:
     def rebuild(self) -> None:
         """Make the document anew from base and frames; watchers get what differs. Keeps handles valid."""
         base = self.base()
-        fresh = load(base.state, self.own.actor, self._clock_ms, self._on_change)
+        fresh = self._load_document(base)
         replay = Replay(fresh, self.forks)
         frames = {
             origin: [
@@ -561,7 +584,13 @@ class Replica:
         }
         replay.run(frames, lambda frame: None)
         self.seqs = replay.seqs
-        self._emit(self.doc.replace(fresh))
+        before = self.doc.value if self.on_events else {}
+        guard = self.doc.guard
+        vars(self.doc).update(vars(fresh))  # in place: handles know their document, and hold nothing else of it
+        self.doc.guard = guard
+        after = self.doc.value if self.on_events else {}
+        keys = [key for key in dict.fromkeys((*before, *after)) if before.get(key) != after.get(key)]
+        self._emit([event_at(self.doc._root, (key,), self.doc.actors, "", False) for key in keys])
 
 
 def _nothing() -> None:

@@ -28,7 +28,6 @@ class Transaction:
 
     def __enter__(self) -> None:
         replica = self._replica
-        replica.check_writable()
         self._inner = replica.doc.transaction()
         self._inner.__enter__()
         replica.open_transaction = self
@@ -40,18 +39,17 @@ class Transaction:
 
     def __exit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
+    ) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._replica.open_transaction = None
-        if self._has_turned:
-            self._replica.on_transaction_end()
-            if raised is None:
-                spans = TransactionSpansAwait(self._replica.name)
-                self._inner.__exit__(type(spans), spans, None)
-                raise spans
-        suppressed: bool | None = self._inner.__exit__(kind, raised, trace)
-        return suppressed
+        try:
+            if self._has_turned and raised is None:
+                raised = TransactionSpansAwait(self._replica.name)
+                self._inner.__exit__(type(raised), raised, None)
+                raise raised
+            self._inner.__exit__(kind, raised, trace)
+        finally:
+            self._replica.end_transaction(self._has_turned)
 
 
 class Space:

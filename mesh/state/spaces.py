@@ -279,8 +279,12 @@ class Spaces:
             self._room.on_fault(peer, "evidence is two genuine frames after one predecessor")
             return
         replica = self._replica(one.stream)
-        if replica is not None:
-            replica.fork(replica.log(one.origin), one.first, message.one, message.other)
+        if replica is None:
+            return
+        if replica.open_transaction is not None:
+            self._later(lambda: self._on_evidence(peer, message))
+            return
+        replica.fork(replica.log(one.origin), one.first, message.one, message.other)
 
     def _on_part(self, peer: NodeId, part: SnapshotPart) -> None:
         transfer = self._transfers.get(peer)

@@ -20,7 +20,7 @@ class Diverged(AssertionError):
 def _states(nodes: Iterable[SimNode], space: str) -> list[tuple[str, dict[str, int], str]]:
     rows = []
     for each in nodes:
-        if each.alive:
+        if each.answers:
             held: Any = each.node.space(space)
             rows.append((each.name, dict(sorted(held.clock.items())), held.digest()))
     return rows

@@ -27,6 +27,6 @@ def split(world: World) -> None:
 
 def everybody_sees_everybody(world: World) -> bool:
     """Every live node holds every other live node to be alive."""
-    live = [each for each in world.nodes if each.alive]
+    live = [each for each in world.nodes if each.answers]
     ids = {each.node.id for each in live}
     return all(ids <= {member.id for member in each.node.members() if member.state == "alive"} for each in live)

@@ -183,6 +183,75 @@ def test_a_lost_peer_is_dialled_at_once_and_a_refusal_is_told() -> None:
     net.env.run_until(net.linked, within=31)
 
 
+def test_a_dead_process_is_told_at_once_though_another_address_of_it_leads_nowhere() -> None:
+    net = Net()
+    a, b = Node(net, "a"), Node(net, "b")
+    net.network.cut("ha", "hole")
+    a.wish(b, "hole:7", b.address)
+    net.env.run_until(net.linked, within=1)
+    net.env.run_for(10)
+    b.kill()
+    assert net.env.run_until(lambda: bool(a.unreached), within=1) < 0.1
+    assert a.unreached == [(b.id, True)]
+    net.env.run_for(4.5)
+    assert len(a.unreached) <= 2  # once for the round, not again at its end
+
+
+def test_a_dying_process_that_still_took_one_dial_is_told_of_as_dead() -> None:
+    """Seen on namespaces, one kill -9 in four: the listener closes after the links, and the verdict was "unsure"."""
+    net = Net()
+    a, b = Node(net, "a"), Node(net, "b")
+    a.wish(b)
+    net.env.run_until(net.linked, within=1)
+    net.env.run_for(10)
+    b.dialer.close()
+    net.network.kill(b.host)
+    door = net.network.bind(b.host, 7, lambda conduit: conduit.close("dying"))
+    net.env.run_for(0.02)
+    assert not a.unreached
+    net.env.run(door.close())
+    assert net.env.run_until(lambda: bool(a.unreached), within=1) < 0.2
+    assert a.unreached == [(b.id, True)]
+
+
+def test_a_stale_door_of_a_living_host_is_no_refusal() -> None:
+    net = Net()
+    a, b = Node(net, "a"), Node(net, "b")
+    a.wish(b, "hb:6", b.address)
+    net.env.run_until(net.linked, within=1)
+    net.env.run_for(10)
+    net.network.reset("ha", "hb")
+    net.env.run_until(net.linked, within=1)
+    assert not a.unreached
+
+
+def test_a_wish_leaves_the_queue_of_hints() -> None:
+    net = Net()
+    a, b = Node(net, "a"), Node(net, "b")
+    for n in range(20):
+        net.network.cut("ha", f"hole{n}")
+        a.dialer.hint(Hint("mdns", (f"hole{n}:1",), Identity(n.to_bytes(32, "big"), net.suite).id))
+    net.env.run_for(0.1)
+    a.dialer.hint(Hint("mdns", (b.address,), b.id))
+    net.env.run_for(0.1)
+    assert not a.dialer.links  # it waits behind twelve that lead nowhere
+    a.wish(b)
+    assert net.env.run_until(net.linked, within=1) < 0.01
+
+
+def test_a_stranger_with_many_names_is_a_few_lines() -> None:
+    net = Net()
+    a = Node(net, "a")
+    other = admission("other", secret=None, open=True)
+    for n in range(100):
+        Node(net, f"n{n}", mesh=other, key=100 + n)
+        liar = net.nodes[f"n{n}"]
+        liar.env.transport = MemoryTransport(net.network, "evil")
+        liar.dialer.hint(Hint("bootstrap", (a.address,)))
+        net.env.run_for(0.01)
+    assert len(a.refused) == 16 and a.dialer.refused["wrong-mesh"] >= 100
+
+
 def test_silence_is_not_a_refusal() -> None:
     net = Net()
     a, b = Node(net, "a"), Node(net, "b")
@@ -391,3 +460,54 @@ def test_the_same_seed_dials_at_the_same_moments() -> None:
         return moments
 
     assert run() == run()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1_000_000), delay=st.sampled_from([0, 2, 20, 100]))
+def test_after_any_weather_each_pair_has_one_link_and_nothing_is_left_over(seed: int, delay: int) -> None:
+    """Resets, kills, restarts, cuts and heals at random moments; then quiet."""
+    net = Net(seed, delay_ms=delay)
+    rng, names = net.env.rng("weather"), "abcd"
+    dead: list[Node] = []
+    cuts: list[tuple[str, str]] = []
+
+    def wish_all(node: Node) -> None:
+        for other in net.nodes.values():
+            if other is not node:
+                node.wish(other)
+
+    for name in names:
+        Node(net, name)
+    for node in net.nodes.values():
+        wish_all(node)
+    for _ in range(40):
+        net.env.run_for(rng.choice([0, 0.001, 0.01, 0.1, 1, 6]))
+        one, other = rng.sample(names, 2)
+        match rng.choice(["reset", "kill", "boot", "cut", "heal", "redial"]):
+            case "reset":
+                net.network.reset(f"h{one}", f"h{other}")
+            case "kill" if net.nodes[one] not in dead:
+                net.nodes[one].kill()
+                dead.append(net.nodes[one])
+            case "boot" if dead:
+                dead[0].boot()
+                wish_all(dead.pop(0))
+            case "cut":
+                net.network.cut(f"h{one}", f"h{other}")
+                cuts.append((f"h{one}", f"h{other}"))
+            case "heal" if cuts:
+                net.network.heal(*cuts.pop(0))
+            case "redial":
+                net.nodes[one].dialer.redial(net.nodes[other].id)
+    for pair in cuts:
+        net.network.heal(*pair)
+    for node in dead:
+        node.boot()
+        wish_all(node)
+    net.env.run_until(net.linked, within=40)
+    net.env.run_for(90)
+    assert net.linked()
+    for node in net.nodes.values():
+        dialer = node.dialer
+        assert dialer.counts["dials"] == dialer.counts["half_open"] == len(dialer._committed) == 0
+        assert not any(row["dialing"] for row in dialer.explain())

@@ -79,7 +79,14 @@ class Net:
     async def open(self, listener: WebSocketListener) -> tuple[End, End]:
         dialled = await self.dial(listener.addresses[0])
         assert isinstance(dialled, End), dialled
-        return dialled, await asyncio.wait_for(self.accepted.get(), WAIT_S)
+        accepted = await asyncio.wait_for(self.accepted.get(), WAIT_S)
+        for each in b"12":  # the handshake's two: before them only ``OPENING_BYTES`` are read
+            dialled.conduit.send(bytes([each]))
+        await accepted.until(lambda: len(accepted.messages) == 2)
+        await dialled.until(lambda: dialled.drained)
+        accepted.messages.clear()
+        dialled.drained = 0
+        return dialled, accepted
 
 
 @pytest.fixture
@@ -389,24 +396,27 @@ async def test_garbage_instead_of_tls_or_http_is_cut(net: Net) -> None:
 async def test_half_open_connections_are_cut_in_time(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door, "UPGRADE_S", 0.2)
     listener = await net.listen()
-    quiet, _ = await asyncio.open_connection("127.0.0.1", listener.port)  # never starts TLS
+    # The writers are kept: one that is dropped closes its connection.
+    quiet, kept = await asyncio.open_connection("127.0.0.1", listener.port)  # never starts TLS
+    idle, also = await asyncio.open_connection("127.0.0.1", listener.port, ssl=client_context())  # never asks
     slow, drip = await asyncio.open_connection("127.0.0.1", listener.port, ssl=client_context())
     drip.write(b"GET /gossamer/1 HTTP/1.1\r\nHost: x\r\nX-")  # never ends its request
-    for reader in (quiet, slow):
+    for reader in (quiet, idle, slow):
         try:
             assert await asyncio.wait_for(reader.read(), WAIT_S) == b""
         except ConnectionResetError:
             pass  # cut is cut
     assert listener.explain()["pending"] == 0
-    assert listener.explain()["slow"] == 2
-    drip.close()
+    assert listener.explain()["slow"] == 3, listener.explain()
+    for writer in (kept, also, drip):
+        writer.close()
 
 
 async def test_a_crowd_of_half_open_connections_does_not_keep_nodes_out(net: Net) -> None:
     listener = await net.listen()
     crowd: list[socket.socket] = []
     try:
-        for _ in range(3 * door.PENDING_MAX):
+        for _ in range(door.SILENT_MAX + 20):
             each = socket.socket()
             each.setblocking(False)
             crowd.append(each)
@@ -414,11 +424,53 @@ async def test_a_crowd_of_half_open_connections_does_not_keep_nodes_out(net: Net
         one, other = await net.open(listener)
         one.conduit.send(b"through")
         await other.until(lambda: other.messages)
-        assert listener.explain()["pending"] <= door.PENDING_MAX
+        assert listener.explain()["pending"] <= door.SILENT_MAX
         assert listener.explain()["crowded"] > 0
     finally:
         for each in crowd:
             each.close()
+
+
+async def test_a_stranger_cannot_fill_memory_before_its_handshake(net: Net) -> None:
+    listener = await net.listen()
+    dialled = await net.dial(listener.addresses[0])
+    assert isinstance(dialled, End)
+    accepted = await asyncio.wait_for(net.accepted.get(), WAIT_S)
+    for _ in range(8):
+        dialled.conduit.send(bytes(MESSAGE_BYTES_MAX))
+    await asyncio.wait_for(_stalled(dialled), WAIT_S)
+    assert dialled.conduit.backlog > 2 * MESSAGE_BYTES_MAX  # it waits on their side, not on ours
+    assert accepted.messages == []
+    accepted.conduit.close("too slow")
+    await accepted.until(lambda: accepted.closed)
+
+
+async def test_frames_right_behind_the_handshake_are_read_once_it_is_over(net: Net) -> None:
+    listener = await net.listen()
+    dialled = await net.dial(listener.addresses[0])
+    assert isinstance(dialled, End)
+    sent = [b"hello", b"proof", *(os.urandom(300_000) for _ in range(12))]
+    for message in sent:
+        dialled.conduit.send(message)
+    accepted = await asyncio.wait_for(net.accepted.get(), WAIT_S)
+    await accepted.until(lambda: len(accepted.messages) == len(sent))
+    assert accepted.messages == sent
+
+
+async def test_a_full_house_makes_room_by_cutting_goodbyes_short_and_else_says_so(
+    net: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websocket, "CONDUITS_MAX", 2)
+    listener = await net.listen()
+    (one, other), _ = await net.open(listener), await net.open(listener)
+    refused = await net.dial(listener.addresses[0])
+    assert isinstance(refused, DialFailed)
+    assert (refused.fault, refused.detail) == (DialFault.UNREACHABLE, "the node there is full")
+    raw: WebSocketConduit = one.conduit  # type: ignore[assignment]
+    raw._transport.pause_reading()  # it will not answer the goodbye
+    other.conduit.close("leave")
+    await net.open(listener)
+    await other.until(lambda: other.closed)
 
 
 async def test_one_party_cannot_redirect_a_dial(net: Net) -> None:

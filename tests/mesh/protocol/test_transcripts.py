@@ -112,7 +112,8 @@ def leave() -> Wire:
 
 
 STORIES = [
-    two_nodes_meet, kill_seen_by_three, frozen_process, refutation, cut_and_heal, around_a_cut_link, push_refused, leave,
+    two_nodes_meet, kill_seen_by_three, frozen_process, refutation, cut_and_heal, around_a_cut_link, push_refused,
+    leave,
 ]  # fmt: skip
 
 

@@ -1,0 +1,254 @@
+"""Clients that write on every node, an observer that looks at every node, and what must be true of both.
+
+Every write is one transaction that adds a unique element to the set ``all`` and one to the counter ``n``; so at any
+moment, on any node, ``n`` counts exactly the elements there. An element is *acknowledged* when ``flush`` returned on
+its node, and *seen* when another node held it. Laws:
+
+- *read your writes*, *monotonic reads*: while a process lives, an element it had does not vanish there;
+- *atomic*: ``n`` is the size of ``all``, everywhere and always; *bounded*: the bounded counter is never below zero;
+- *strong convergence*: equal clocks, equal digests, at every look;
+- *nothing lost*: what a node acknowledged it has again after any crash, and in the end everybody has it; what was seen
+  elsewhere too, since nothing leaves a node that it could forget;
+- *nothing invented*: only what some client wrote is ever there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from sim.checkers.convergence import check_clocks
+from sim.seed import exponential
+
+if TYPE_CHECKING:
+    from sim.world import SimNode, World
+
+WRITES_PER_S = 2.0
+LOOK_EVERY_S = 0.25
+NAMES = "abcdefgh"
+
+
+class Violated(AssertionError):
+    """A law of the workload does not hold."""
+
+
+@dataclass(slots=True)
+class Write:
+    """One element of ``all``: who wrote it, in which life, and what became of it."""
+
+    node: str
+    epoch: int
+    acknowledged: bool = False
+    seen: bool = False
+
+
+class Workload:
+    """``start`` it, let time pass, ``stop`` it, and demand ``check_end`` once the world has converged."""
+
+    def __init__(self, world: World, writes_per_s: float = WRITES_PER_S) -> None:
+        self._world = world
+        self._pause = round(1e9 / writes_per_s)
+        self._running = False
+        self._had: dict[str, tuple[int, frozenset[str]]] = {}
+        self._flushes: dict[asyncio.Task[None], None] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self.writes: dict[str, Write] = {}
+        self.refused: Counter[str] = Counter()
+        self.looks = 0
+
+    def start(self) -> None:
+        """One client a node, and the observer."""
+        self._running = True
+        loop = self._world.loop
+        self._tasks = [
+            loop.create_task(self._client(each), name=f"client of {each.name}") for each in self._world.nodes
+        ]
+        self._tasks.append(loop.create_task(self._observe(), name="observer"))
+
+    def stop(self) -> None:
+        """No more writes; the observer looks on until the end."""
+        self._running = False
+        self._check_tasks()
+
+    def _check_tasks(self) -> None:
+        for task in self._tasks:
+            if task.done() and not task.cancelled() and (wrong := task.exception()) is not None:
+                raise wrong
+
+    async def _client(self, node: SimNode) -> None:
+        rng = self._world.seed.stream(f"client/{node.name}")
+        number = 0
+        while self._running:
+            await asyncio.sleep(exponential(rng, self._pause) / 1e9)
+            if not self._running or not node.answers:
+                continue
+            number += 1
+            try:
+                self._write(node, f"{node.name}-{number}", rng)
+            except _refusals() as refused:
+                self.refused[type(refused).__name__] += 1
+
+    def _write(self, node: SimNode, element: str, rng: Random) -> None:
+        space = node.node.space("main")
+        with space.transaction():
+            space.set("all").add(element)
+            space.counter("n").increment()
+        self.writes[element] = write = Write(node.name, node.machine.epoch)
+        flush = self._world.loop.create_task(self._flush(node, write))
+        self._flushes[flush] = None  # a crashed node's never ends; kept, so that it is not collected
+        _OTHERS[rng.randrange(len(_OTHERS))](space, rng, element)
+
+    async def _flush(self, node: SimNode, write: Write) -> None:
+        try:
+            await node.node.space("main").flush()
+        except _refusals() as refused:
+            self.refused[f"flush: {type(refused).__name__}"] += 1
+        else:
+            write.acknowledged = True
+
+    async def _observe(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            self.look()
+
+    def look(self) -> None:
+        """Check on every node what must hold at every moment."""
+        self.looks += 1
+        for node in self._world.nodes:
+            if node.answers:
+                self._look_at(node)
+        check_clocks(self._world)
+
+    def _look_at(self, node: SimNode) -> None:
+        space = node.node.space("main")
+        here: frozenset[str] = frozenset(space.set("all").value)
+        count = space.counter("n").value
+        if count != len(here):
+            raise Violated(f"{node.name} counts {count} for {len(here)} elements: a transaction was torn")
+        if space.bounded("bound").value < 0:
+            raise Violated(f"{node.name} shows a bounded counter of {space.bounded('bound').value}")
+        epoch, before = self._had.get(node.name, (0, frozenset()))
+        if epoch == node.machine.epoch and not before <= here and not self.refused:
+            raise Violated(f"{node.name} no longer shows {sorted(before - here)[:5]}, which it had")
+        if here is not before:
+            self._had[node.name] = node.machine.epoch, here
+        for element in here - before:
+            write = self.writes.get(element)
+            if write is None:
+                raise Violated(f"{node.name} shows {element!r}, which nobody wrote")
+            write.seen = write.seen or write.node != node.name
+        if epoch != node.machine.epoch:
+            lost = [
+                name
+                for name, write in self.writes.items()
+                if write.node == node.name and (write.acknowledged or write.seen) and name not in here
+            ]
+            if lost and node.name not in self.forgetful:
+                raise Violated(f"{node.name} came back without {lost[:5]}, which it had acknowledged or sent")
+
+    @property
+    def forgetful(self) -> set[str]:
+        """Nodes whose disk was lost or lied: what they acknowledged proves nothing."""
+        return self._world.forgetful
+
+    def check_end(self) -> None:
+        """After convergence: nothing lost, nothing invented, everything counted once."""
+        self._check_tasks()
+        self.look()
+        for node in self._world.nodes:
+            if not node.alive:
+                continue
+            here = set(node.node.set("all").value)
+            lost = [
+                name
+                for name, write in self.writes.items()
+                if (write.acknowledged or write.seen)
+                and name not in here
+                and write.node not in self.forgetful
+                and self._world.named(write.node).alive
+            ]
+            if lost:
+                raise Violated(f"{node.name} lacks {lost[:5]} and {max(0, len(lost) - 5)} more that were acknowledged")
+        for task in self._tasks:
+            task.cancel()
+
+    def summary(self) -> str:
+        """What there was to check."""
+        acknowledged = sum(each.acknowledged for each in self.writes.values())
+        seen = sum(each.seen for each in self.writes.values())
+        return f"{len(self.writes)} writes, {acknowledged} acknowledged, {seen} seen elsewhere, {self.looks} looks"
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    from crdt import CrdtError
+    from mesh.errors import MeshError
+
+    return CrdtError, MeshError
+
+
+def _toggle_set(space: Any, rng: Random, element: str) -> None:
+    name = rng.choice(NAMES)
+    held = space.set("churn", remove_wins=False)
+    if name in held:
+        held.discard(name)
+    else:
+        held.add(name)
+
+
+def _toggle_remove_wins(space: Any, rng: Random, element: str) -> None:
+    name = rng.choice(NAMES)
+    held = space.set("rw", remove_wins=True)
+    if name in held:
+        held.discard(name)
+    else:
+        held.add(name)
+
+
+def _register(space: Any, rng: Random, element: str) -> None:
+    space.register(rng.choice(NAMES)).set(element)
+
+
+def _multi(space: Any, rng: Random, element: str) -> None:
+    space.multi("multi").set(element)
+
+
+def _flag(space: Any, rng: Random, element: str) -> None:
+    flag = space.flag("flag")
+    if rng.random() < 0.5:
+        flag.enable()
+    else:
+        flag.disable()
+
+
+def _map(space: Any, rng: Random, element: str) -> None:
+    held, name = space.map("map"), rng.choice(NAMES)
+    draw = rng.random()
+    if draw < 0.3:
+        held[name] = element
+    elif draw < 0.5 and held.get(name) is not None:
+        del held[name]
+    elif draw < 0.8:
+        held.map("child").counter(name).increment()
+    else:
+        held.map("child").set("tags").add(element)
+
+
+def _bounded(space: Any, rng: Random, element: str) -> None:
+    bounded = space.bounded("bound")
+    if rng.random() < 0.4:
+        bounded.increment(rng.randrange(1, 5))
+    else:
+        bounded.decrement(rng.randrange(1, 3))
+
+
+def _delete(space: Any, rng: Random, element: str) -> None:
+    space.delete(rng.choice(("churn", "map", "multi", "flag")))
+
+
+_OTHERS: tuple[Callable[[Any, Random, str], None], ...] = (
+    _toggle_set, _toggle_remove_wins, _register, _multi, _flag, _map, _map, _bounded, _delete,
+)  # fmt: skip

@@ -1,0 +1,143 @@
+"""The dumb twin: values by definition, from the graph of operations alone. Slow, and shares no code with crdt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation and what its author had seen: ``clock`` counts operations by actor, its own earlier ones too."""
+
+    actor: str
+    seq: int
+    kind: str  # name of the type; "" for a delete
+    path: tuple[str, ...]
+    verb: str
+    argument: Any
+    clock: Mapping[str, int]
+    stamp: int
+
+    def saw(self, other: Operation) -> bool:
+        return other.seq <= self.clock.get(other.actor, 0)
+
+
+def canonical(value: Any) -> bytes:
+    return msgpack.packb(value)  # the tests' values need no more canonical form than this
+
+
+def survive(operations: Iterable[Operation]) -> list[Operation]:
+    """Those no delete had seen, of a key on the way to them."""
+    every = list(operations)
+    deletes = [each for each in every if not each.kind]
+    return [
+        each
+        for each in every
+        if each.kind and not any(d.saw(each) and each.path[: len(d.path)] == d.path for d in deletes)
+    ]
+
+
+def unseen(operations: list[Operation], by: list[Operation]) -> list[Operation]:
+    return [each for each in operations if not any(other.saw(each) for other in by)]
+
+
+def rights(alive: list[Operation]) -> dict[str, int]:
+    held: dict[str, int] = {}
+    for each in alive:
+        if each.verb == "grant":
+            held[each.actor] = held.get(each.actor, 0) + each.argument
+        else:
+            amount, to = each.argument
+            held[each.actor] = held.get(each.actor, 0) - amount
+            held[to] = held.get(to, 0) + amount
+    return held
+
+
+def counter(every: list[Operation], alive: list[Operation]) -> tuple[bool, Any]:
+    return bool(alive), sum(each.argument for each in alive)
+
+
+def bounded(every: list[Operation], alive: list[Operation]) -> tuple[bool, Any]:
+    return bool(alive), sum(max(0, held) for held in rights(alive).values())
+
+
+def register(every: list[Operation], alive: list[Operation]) -> tuple[bool, Any]:
+    left = sorted(unseen(alive, every), key=lambda each: (each.stamp, each.actor.encode(), each.seq))
+    return bool(left), left[-1].argument if left else None
+
+
+def multi(every: list[Operation], alive: list[Operation]) -> tuple[bool, Any]:
+    left = {canonical(each.argument): each.argument for each in unseen(alive, every)}
+    return bool(left), [left[raw] for raw in sorted(left)]
+
+
+def is_in(every: list[Operation], alive: list[Operation]) -> bool:
+    """Add-wins: an addition nobody removed."""
+    return bool(unseen([each for each in alive if each.verb == "add"], [each for each in every if each.verb != "add"]))
+
+
+def is_in_strictly(every: list[Operation], alive: list[Operation]) -> bool:
+    """Remove-wins: added, and every removal cancelled by an addition that saw it."""
+    adds = [each for each in every if each.verb == "add"]
+    removals = [each for each in alive if each.verb != "add"]
+    return any(each.verb == "add" for each in alive) and not unseen(removals, adds)
+
+
+def members(rule: Callable[[list[Operation], list[Operation]], bool]) -> Any:
+    def value(every: list[Operation], alive: list[Operation]) -> tuple[bool, Any]:
+        elements = {canonical(each.argument): each.argument for each in every}
+        left = []
+        for raw in sorted(elements):
+            about = [each for each in every if canonical(each.argument) == raw]
+            if rule(about, [each for each in alive if each in about]):
+                left.append(elements[raw])
+        return bool(left), left
+
+    return value
+
+
+def flag(rule: Callable[[list[Operation], list[Operation]], bool]) -> Any:
+    def value(every: list[Operation], alive: list[Operation]) -> tuple[bool, Any]:
+        on = rule(every, alive)
+        return on, on
+
+    return value
+
+
+RULES: dict[str, Any] = {
+    "bounded": bounded,
+    "counter": counter,
+    "flag": flag(is_in),
+    "flag-disable-wins": flag(is_in_strictly),
+    "multi": multi,
+    "register": register,
+    "set": members(is_in),
+    "set-remove-wins": members(is_in_strictly),
+}
+
+
+def live(operations: list[Operation], path: tuple[str, ...]) -> list[tuple[str, Any]]:
+    """Kinds and values of all that is live at ``path``, the one that shows first."""
+    alive = survive(operations)
+    found = []
+    for kind, rule in RULES.items():
+        every = [each for each in operations if each.kind == kind and each.path == path]
+        there, value = rule(every, [each for each in alive if each in every])
+        if there:
+            found.append((kind, value))
+    below = value_of(operations, path)
+    if below:
+        found.append(("map", below))
+    return sorted(found, key=lambda each: each[0])
+
+
+def value_of(operations: list[Operation], above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What a document that has seen exactly ``operations`` shows."""
+    depth = len(above)
+    keys = {each.path[depth] for each in operations if len(each.path) > depth and each.path[:depth] == above}
+    shown = {key: live(operations, (*above, key)) for key in sorted(keys)}
+    return {key: kinds[0][1] for key, kinds in shown.items() if kinds}

@@ -1,0 +1,473 @@
+"""Spaces: what one writes the others read, nothing leaves before it is durable, and every loss is named."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mesh.errors import BacklogFull, SpaceReadOnly, TooManySpaces
+from mesh.protocol.effects import Forked, Gap, Held, Repeated
+from mesh.protocol.facts import ClockAhead, Dropped, LogForked, LogRenewed, StateDamaged, StateLost
+from mesh.state import records
+from mesh.state.storage import MemoryStorage
+from tests.mesh.state.bench import MESH, Disk, Peer, Table, slot_of
+from transport.base import SECOND
+from transport.frame import GENESIS, parse, seal
+
+
+def pair(**config: object) -> tuple[Table, Peer, Peer]:
+    table = Table()
+    a, b = Peer(table, "a", **config), Peer(table, "b", **config)
+    table.link_all()
+    return table, a, b
+
+
+def test_what_one_writes_the_other_reads() -> None:
+    table, a, b = pair()
+    a.space().counter("hits").increment(3)
+    a.space().set("tags").add("x")
+    b.space().map("lights")["hall"] = "on"
+    table.env.run_for(0.1)
+    assert a.space().value == b.space().value == {"hits": 3, "tags": ["x"], "lights": {"hall": "on"}}
+    assert a.space().digest() == b.space().digest()
+    assert a.space().clock == b.space().clock
+    assert a.credit == b.credit == 0
+    assert not a.faults + b.faults
+
+
+def test_nothing_leaves_before_it_is_durable() -> None:
+    table, a, b = pair()
+    on_disk: list[bool] = []
+    a.disk.gate = lambda commits: on_disk.append(bool(table.carried) or bool(a.fed(Held)))
+    a.space().counter("hits").increment()
+    table.env.run_for(0.1)
+    assert on_disk[0] is False
+    assert b.space().counter("hits").value == 1
+
+
+def test_many_writes_share_a_signature_and_a_commit() -> None:
+    table, a, _ = pair()
+    for _ in range(600):
+        a.space().counter("hits").increment()
+    table.env.run_for(0.1)
+    held = [(event.first, event.head.seq) for event in a.fed(Held)]
+    assert held == [(1, 256), (257, 512), (513, 600)]
+
+
+def test_a_transaction_is_one_item_and_all_or_nothing() -> None:
+    table, a, b = pair()
+    with a.space().transaction():
+        a.space().counter("x").increment()
+        a.space().counter("y").increment()
+    with pytest.raises(RuntimeError, match="no"), a.space().transaction():
+        a.space().counter("x").increment(100)
+        raise RuntimeError("no")
+    table.env.run_for(0.1)
+    assert b.space().value == a.space().value == {"x": 1, "y": 1}
+    assert parse(a.spaces.frames_after(slot_of(a), 0, 1 << 20)[0]).items == 1  # type: ignore[index]
+
+
+def test_a_space_nobody_here_asked_for_is_replicated_all_the_same() -> None:
+    table, a, b = pair()
+    a.space("elsewhere").flag("f").enable()
+    table.env.run_for(0.1)
+    assert b.space("elsewhere").value == {"f": True}
+    assert b.space("elsewhere") is b.space("elsewhere")
+
+
+def test_there_is_a_ceiling_of_spaces_here_and_from_outside() -> None:
+    table, a, b = pair(spaces_max=2)
+    for name in ("one", "two"):
+        a.space(name)
+    with pytest.raises(TooManySpaces, match="at most 2"):
+        a.space("three")
+    b.space("x")
+    b.space("y").counter("n").increment()
+    table.env.run_for(0.1)
+    assert [fact.reason for fact in a.told(Dropped)] == ["spaces"]
+    with pytest.raises(ValueError, match="1 to 128"):
+        a.space("")
+
+
+# -- order, repeats, gaps --------------------------------------------------------------------------------------------
+
+
+def frames_of(a: Peer, count: int) -> list[bytes]:
+    """One frame an increment."""
+    for _ in range(count):
+        a.space().counter("n").increment()
+        a.env.run_for(0.01)
+    frames = a.spaces.frames_after(slot_of(a), 0, 1 << 30)
+    assert frames is not None
+    assert len(frames) == count
+    return frames
+
+
+def test_a_frame_too_early_waits_and_its_gap_is_told() -> None:
+    table = Table()
+    table.pushes = False
+    a, b = Peer(table, "a"), Peer(table, "b")
+    first, second, third = frames_of(a, 3)
+    for raw in (third, second):
+        b.receive(a.id, raw)
+    table.env.run_for(0.1)
+    assert b.space().value == {}
+    assert [gap.first for gap in b.fed(Gap)] == [3, 2]
+    b.receive(a.id, first)
+    table.env.run_for(0.1)
+    assert b.space().value == {"n": 3}
+    assert [held.first for held in b.fed(Held)] == [1, 2, 3]
+
+
+def test_a_repeat_is_told_and_changes_nothing_also_while_the_first_is_being_verified() -> None:
+    table = Table()
+    table.pushes = False
+    a, b = Peer(table, "a"), Peer(table, "b")
+    (raw,) = frames_of(a, 1)
+    b.receive(a.id, raw)
+    b.receive(a.id, raw)
+    table.env.run_for(0.1)
+    b.receive(a.id, raw)
+    table.env.run_for(0.1)
+    assert b.space().value == {"n": 1}
+    assert len(b.fed(Repeated)) == 2
+    assert b.credit == 0
+
+
+def test_a_change_waits_for_its_causes() -> None:
+    table = Table()
+    a, b, c = (Peer(table, name) for name in "abc")
+    table.link_all()
+    table.isolate(c)
+    a.space().set("s").add("x")
+    table.env.run_for(0.1)
+    b.space().set("s").discard("x")
+    table.env.run_for(0.1)
+    from_a = a.spaces.frames_after(slot_of(a), 0, 1 << 20)
+    from_b = b.spaces.frames_after(slot_of(b), 0, 1 << 20)
+    assert from_a is not None
+    assert from_b is not None
+    c.receive(b.id, from_b[0])
+    table.env.run_for(0.1)
+    assert not c.fed(Held)
+    c.receive(b.id, from_a[0])
+    table.env.run_for(0.1)
+    assert c.space().value == b.space().value == {}
+    assert c.space().digest() == b.space().digest()
+
+
+ACTS = st.sampled_from(["count", "add", "discard", "put", "delete", "wait"])
+OPERATIONS = st.lists(st.tuples(st.integers(0, 2), ACTS, st.integers(0, 3)), max_size=40)
+
+
+@settings(max_examples=40, deadline=None)
+@given(operations=OPERATIONS, seed=st.integers(0, 1000))
+def test_loss_and_disorder_cost_nothing_but_time(operations: list[tuple[int, str, int]], seed: int) -> None:
+    table = Table(seed)
+    table.loss, table.delay_ms = 0.3, 30
+    peers = [Peer(table, name, seal_items=4, fold_frames=6) for name in "abc"]
+    table.link_all()
+    for who, what, number in operations:
+        space = peers[who].space()
+        match what:
+            case "count":
+                space.counter("n").increment(number)
+            case "add":
+                space.set("s").add(number)
+            case "discard":
+                space.set("s").discard(number)
+            case "put":
+                space.map("m")[str(number)] = who
+            case "delete":
+                space.delete("s" if number else "m")
+            case "wait":
+                table.env.run_for(number * 0.9)
+    table.repair()
+    a, b, c = (peer.space() for peer in peers)
+    assert a.clock == b.clock == c.clock
+    assert a.digest() == b.digest() == c.digest()
+    assert a.value == b.value == c.value
+    assert not [fault for peer in peers for fault in peer.faults]
+    assert not [fact for peer in peers for fact in peer.facts]
+
+
+# -- crashes ---------------------------------------------------------------------------------------------------------
+
+
+class PowerCut(BaseException):
+    """The disk's last moment; no storage fault, so nobody handles it."""
+
+
+@pytest.mark.parametrize("commits", range(1, 8))
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_crash_around_any_commit_loses_nothing_acknowledged_and_reuses_no_sequence(commits: int, after: bool) -> None:
+    table = Table()
+    a, b = Peer(table, "a", seal_items=2), Peer(table, "b")
+    table.link_all()
+    durable = 0
+
+    def gate(done: int) -> None:
+        if done == commits - (0 if after else 1):
+            raise PowerCut
+
+    a.disk.gate = gate
+    try:
+        for number in range(30):
+            a.space().counter("n").increment()
+            if number % 3 == 0:
+                table.env.run_for(0.002)
+            durable = a.spaces._replicas["main"].own.saved.seq
+    except PowerCut:
+        pass
+    a.crash()
+    seen = b.space().counter("n").value
+    a.disk.gate = lambda done: None
+    again = Peer(table, "a", disk=a.disk)
+    table.link_all()
+    assert again.space().counter("n").value >= max(durable, seen)
+    before = again.space().counter("n").value
+    again.space().counter("n").increment(1000)
+    table.repair()
+    assert again.space().value == b.space().value == {"n": before + 1000}
+    assert not again.told(LogForked) + b.told(LogForked)
+    assert not again.told(LogRenewed)  # the disk was honest: the log goes on
+
+
+def test_a_node_without_a_disk_writes_a_new_log_at_each_start() -> None:
+    table, a, b = pair()
+    a.space().counter("n").increment()
+    table.env.run_for(0.1)
+    a.crash()
+    again = Peer(table, "a", disk=MemoryStorage())
+    table.link_all()
+    again.space().counter("n").increment()
+    table.repair()
+    assert again.space().value == b.space().value == {"n": 2}
+    assert len(b.space().clock) == 2
+
+
+def test_a_restored_backup_starts_a_new_log_and_fetches_what_it_forgot() -> None:
+    table, a, b = pair()
+    a.space().counter("n").increment(1)
+    table.env.run_for(0.1)
+    backup = a.disk.copy()
+    a.space().counter("n").increment(10)
+    table.env.run_for(0.1)
+    a.crash()
+    again = Peer(table, "a", disk=backup)
+    assert again.space().value == {"n": 1}
+    table.link_all()
+    table.env.run_for(3.0)  # the peer's report of what is durable there tells
+    assert len(again.told(LogRenewed)) == 1
+    again.space().counter("n").increment(100)
+    table.repair()
+    assert again.space().value == b.space().value == {"n": 111}
+    assert not again.told(LogForked) + b.told(LogForked) + again.told(StateLost)
+
+
+def test_a_backup_that_wrote_before_it_knew_takes_back_what_is_not_durable() -> None:
+    table, a, b = pair()
+    a.space().counter("n").increment(1)
+    table.env.run_for(0.1)
+    backup = a.disk.copy()
+    a.space().counter("n").increment(10)
+    table.env.run_for(0.1)
+    a.crash()
+    again = Peer(table, "a", disk=backup)
+    again.space().counter("n").increment(100)  # not sealed yet
+    again.spaces.own_log_seen(slot_of(again), 2, b"")
+    assert [(lost.first, lost.last) for lost in again.told(StateLost)] == [(2, 2)]
+    assert again.space().value == {"n": 1}
+    again.space().counter("n").increment(1000)
+    table.repair()
+    assert again.space().value == b.space().value == {"n": 1011}
+    assert not again.told(LogForked) + b.told(LogForked)
+
+
+def test_a_damaged_record_is_never_served_and_comes_back_from_a_peer() -> None:
+    table, a, b = pair()
+    frames_of(a, 5)
+    table.env.run_for(0.1)
+    slot = slot_of(a)
+    a.crash()
+    a.disk.damage(records.FRAMES, records.frame_key(slot, 3))
+    again = Peer(table, "a", disk=a.disk)
+    assert again.told(StateDamaged) == [StateDamaged(1)]
+    assert len(again.told(LogRenewed)) == 1
+    assert again.space().value == {"n": 2}
+    assert [parse(raw).last for raw in again.spaces.frames_after(slot, 0, 1 << 20) or []] == [1, 2]
+    again.space().counter("n").increment(100)
+    table.link_all()
+    table.repair()
+    assert again.space().value == b.space().value == {"n": 105}
+    assert not again.told(LogForked) + b.told(LogForked)
+
+
+# -- a disk that refuses ---------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_makes_the_space_read_only_names_the_lost_and_recovers() -> None:
+    table, a, b = pair()
+    a.space().counter("n").increment(1)
+    b.space().counter("n").increment(10)
+    table.env.run_for(0.1)
+    a.disk.full = True
+    a.space().counter("n").increment(100)
+    table.env.run_for(0.1)
+    assert [(lost.first, lost.last) for lost in a.told(StateLost)] == [(2, 2)]
+    assert a.space().value == {"n": 11}
+    with pytest.raises(SpaceReadOnly, match="no space left") as refused:
+        a.space().counter("n").increment()
+    assert (refused.value.first, refused.value.last) == (2, 2)
+    with pytest.raises(SpaceReadOnly):
+        a.space().transaction().__enter__()
+    b.space().counter("n").increment(1000)
+    table.env.run_for(0.1)
+    assert a.space().value == b.space().value == {"n": 1011}  # receiving goes on
+    a.disk.full = False
+    table.env.run_for(20.0)
+    a.space().counter("n").increment(10_000)
+    table.env.run_for(0.1)
+    assert a.space().value == b.space().value == {"n": 11_011}
+    a.crash()
+    assert Peer(table, "a", disk=a.disk).space().value == {"n": 11_011}
+
+
+def test_a_write_past_the_backlog_is_refused_before_anything_changes() -> None:
+    table, a, _ = pair(backlog_bytes_max=1 << 21)
+    register = a.space().register("r")
+    with pytest.raises(BacklogFull, match="wait for the disk"):
+        for number in range(100):
+            register.set(bytes(100_000) + bytes((number,)))
+    assert register.value[-1] == number - 1
+    table.env.run_for(1.0)
+    register.set(b"room again")
+
+
+# -- equivocation ----------------------------------------------------------------------------------------------------
+
+
+def forged(peer: Peer, first: int, previous: bytes, amount: int) -> bytes:
+    """A second history, signed by the real key."""
+    from crdt import Document
+
+    items: list[bytes] = []
+    doc = Document(str(slot_of(peer).origin), on_change=lambda change: items.append(change.item()))
+    doc.counter("n").increment(amount)
+    return seal(
+        peer.identity, MESH, stream="main", log=slot_of(peer).origin.log, first=first, count=1, hlc=1,
+        previous=previous, items=items,
+    ).raw  # fmt: skip
+
+
+def test_two_histories_are_proven_dropped_and_told_to_everyone() -> None:
+    table = Table()
+    table.pushes = False
+    a, b, c = (Peer(table, name) for name in "abc")
+    table.link_all()
+    one, two, three = frames_of(a, 3)
+    origin = slot_of(a).origin
+    for raw in (one, two, three):
+        b.receive(a.id, raw)
+    c.receive(a.id, one)
+    b.space().counter("n").increment(100)
+    table.env.run_for(0.1)
+    assert b.space().value == {"n": 103}
+    other = forged(a, 2, parse(one).digest, 50)
+    b.receive(c.id, other)
+    table.env.run_for(0.1)
+    assert b.space().value == {"n": 101}
+    assert c.space().value == {"n": 1}
+    for peer in (b, c):
+        assert [fact.seq for fact in peer.told(LogForked)] == [2]
+        assert peer.fed(Forked) == [Forked(origin)]
+        for raw in (two, other):
+            peer.receive(a.id, raw)
+    table.env.run_for(0.1)
+    assert b.space().value == {"n": 101}
+    b.crash()
+    again = Peer(table, "b", disk=b.disk)
+    assert again.space().value == {"n": 101}
+    again.receive(a.id, two)
+    table.env.run_for(0.1)
+    assert again.space().value == {"n": 101}
+
+
+def test_a_fork_far_back_is_found_where_the_branches_part() -> None:
+    table = Table()
+    table.pushes = False
+    a, b, c = (Peer(table, name) for name in "abc")
+    frames = frames_of(a, 4)
+    for raw in frames:
+        b.receive(a.id, raw)
+    branch = [forged(a, 2, parse(frames[0]).digest, 50)]
+    branch.append(forged(a, 3, parse(branch[0]).digest, 60))
+    for raw in (frames[0], *branch):
+        c.receive(a.id, raw)
+    table.link_all()
+    table.env.run_for(0.1)
+    b.receive(c.id, branch[1])  # only the tip: b asks c for the branch and finds the fork at 2
+    table.env.run_for(0.2)
+    for peer in (b, c):
+        assert [fact.seq for fact in peer.told(LogForked)] == [2]
+        assert peer.space().value == {"n": 1}
+    assert b.space().digest() == c.space().digest()
+
+
+def test_what_others_built_on_a_dropped_change_stays() -> None:
+    table = Table()
+    table.pushes = False
+    a, b, c = (Peer(table, name) for name in "abc")
+    one, two = frames_of(a, 2)
+    for peer in (b, c):
+        for raw in (one, two):
+            peer.receive(a.id, raw)
+    table.env.run_for(0.1)
+    b.space().counter("n").increment(100)  # depends on both of a's
+    table.env.run_for(0.1)
+    c.receive(b.id, (b.spaces.frames_after(slot_of(b), 0, 1 << 20) or [])[0])
+    table.env.run_for(0.1)
+    table.link_all()
+    b.receive(a.id, forged(a, 2, parse(one).digest, 50))
+    table.env.run_for(0.2)
+    assert b.space().value == c.space().value == {"n": 101}
+    assert b.space().digest() == c.space().digest()
+
+
+def test_a_forged_signature_is_the_peers_fault_and_no_evidence() -> None:
+    table = Table()
+    table.pushes = False
+    a, b = Peer(table, "a"), Peer(table, "b")
+    (raw,) = frames_of(a, 1)
+    b.receive(a.id, raw)
+    table.env.run_for(0.1)
+    false = bytearray(forged(a, 1, GENESIS, 50))
+    false[-1] ^= 1
+    b.receive(a.id, bytes(false))
+    b.receive(a.id, b"\x01" + bytes(300))
+    table.env.run_for(0.1)
+    assert [rule for _, rule in b.faults] == ["a frame of another version or shape", "a frame is signed by its origin"]
+    assert not b.told(LogForked)
+    assert b.credit == 0
+
+
+def test_a_clock_far_ahead_is_reported_and_its_writes_count() -> None:
+    table, a, b = pair()
+    a.env.skew_ns = 7200 * SECOND
+    a.space().register("r").set("future")
+    table.env.run_for(0.1)
+    assert b.space().value == {"r": "future"}
+    (ahead,) = b.told(ClockAhead)
+    assert 7_190_000 < ahead.by_ms <= 7_200_000
+    b.space().register("r").set("later")
+    table.env.run_for(0.1)
+    assert a.space().value == b.space().value == {"r": "later"}
+
+
+def test_disks_are_copies() -> None:
+    disk = Disk()
+    disk.commit([("t", b"k", b"v")])
+    twin = disk.copy()
+    twin.commit([("t", b"k", b"w")])
+    assert disk.get("t", b"k") == b"v"

@@ -1,0 +1,265 @@
+"""One shop for generators: values, and histories of documents that write, talk and forget."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import strategies as st
+
+from crdt import BoundExceeded, Change, Document, TypeClash
+from crdt.map import Objects
+from tests.crdt import oracle
+from tests.crdt.oracle import Operation
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 63), (1 << 64) - 1)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=12)
+    | st.binary(max_size=12)
+)
+values = st.recursive(
+    scalars,
+    lambda each: st.lists(each, max_size=4) | st.dictionaries(st.text(max_size=6), each, max_size=4),
+    max_leaves=12,
+)
+
+PATHS = (("a",), ("b",), ("m", "x"), ("m", "y"), ("m", "n", "z"), ("a", "x"))
+ELEMENTS = ("e", 1, 1.0, True, "f")
+ACTORS = ("ann", "bob", "cyd", "dan")  # their interned numbers differ from their order on most replicas
+
+actions = st.one_of(
+    st.tuples(st.just("counter"), st.sampled_from(PATHS), st.integers(-3, 5)),
+    st.tuples(st.just("bounded"), st.sampled_from(PATHS), st.integers(-3, 5)),
+    st.tuples(st.just("transfer"), st.sampled_from(PATHS), st.tuples(st.integers(0, 3), st.sampled_from(ACTORS))),
+    st.tuples(st.just("register"), st.sampled_from(PATHS), st.sampled_from(ELEMENTS)),
+    st.tuples(st.just("multi"), st.sampled_from(PATHS), st.sampled_from(ELEMENTS)),
+    st.tuples(st.just("set"), st.sampled_from(PATHS), st.tuples(st.booleans(), st.sampled_from(ELEMENTS))),
+    st.tuples(st.just("set-remove-wins"), st.sampled_from(PATHS), st.tuples(st.booleans(), st.sampled_from(ELEMENTS))),
+    st.tuples(st.just("flag"), st.sampled_from(PATHS), st.booleans()),
+    st.tuples(st.just("flag-disable-wins"), st.sampled_from(PATHS), st.booleans()),
+    st.tuples(st.just("delete"), st.sampled_from((*PATHS, ("m",), ("m", "n"))), st.none()),
+)
+Action = tuple[str, tuple[str, ...], Any]
+
+
+def perform(doc: Document, action: Action) -> tuple[str, str, Any] | None:
+    """Do ``action``. Returns (kind, verb, argument) as the oracle counts it; ``None`` when it was refused."""
+    kind, path, argument = action
+    try:
+        place: Objects = doc
+        for key in path[:-1]:
+            place = place.map(key)
+        key = path[-1]
+        match kind:
+            case "counter":
+                handle = place.counter(key)
+                (handle.increment if argument >= 0 else handle.decrement)(abs(argument))
+                return kind, "add", argument
+            case "bounded":
+                escrow = place.bounded(key)
+                debt = min(0, escrow._held())
+                (escrow.increment if argument >= 0 else escrow.decrement)(abs(argument))
+                return kind, "grant", argument - debt if argument >= 0 else argument
+            case "transfer":
+                if argument[1] == doc.actor:
+                    return None
+                place.bounded(key).transfer(argument[0], to=argument[1])
+                return "bounded", "move", argument
+            case "register":
+                place.register(key).set(argument)
+                return kind, "write", argument
+            case "multi":
+                place.multi(key).set(argument)
+                return kind, "write", argument
+            case "set" | "set-remove-wins":
+                present, element = argument
+                members = place.set(key, remove_wins=kind != "set")
+                (members.add if present else members.discard)(element)
+                return kind, "add" if present else "remove", element
+            case "flag" | "flag-disable-wins":
+                flag = place.flag(key, disable_wins=kind != "flag")
+                (flag.enable if argument else flag.disable)()
+                return kind, "add" if argument else "remove", True
+            case "delete":
+                place.delete(key)
+                return "", "delete", None
+    except (TypeClash, BoundExceeded):
+        return None
+    raise AssertionError(kind)
+
+
+class Boom(Exception):
+    """Ends a transaction in the middle."""
+
+
+@dataclass
+class Replica:
+    """A document, and every operation it made, as the oracle needs it."""
+
+    doc: Document
+    made: list[Operation] = field(default_factory=list)
+
+    def do(self, acts: list[Action], *, fail: bool = False) -> None:
+        """One action by itself, or several in a transaction that may fail at its end."""
+        doc, done = self.doc, []
+        clock = dict(doc.clock)
+        own = clock.get(doc.actor, 0)
+        out: list[Change] = []
+        doc.on_change = out.append
+        if len(acts) == 1 and not fail:
+            done.append(perform(doc, acts[0]))
+        else:
+            before = doc.digest(), doc.value
+            try:
+                with doc.transaction():
+                    for each in acts:
+                        count = len(doc._transaction._ops)  # type: ignore[union-attr]
+                        meant = perform(doc, each)
+                        if len(doc._transaction._ops) > count:  # type: ignore[union-attr]
+                            done.append(meant)
+                    if fail:
+                        raise Boom
+            except Boom:
+                assert (doc.digest(), doc.value) == before
+                assert not out
+                return
+        for change in out:
+            meanings = [each for each in done if each is not None]
+            assert change.count == len(meanings)
+            for at, (kind, verb, argument) in enumerate(meanings):
+                path = acts[0][1] if len(acts) == 1 else as_path(change.ops[at].path)
+                seen = {**clock, doc.actor: own + at}
+                self.made.append(Operation(doc.actor, own + at + 1, kind, path, verb, argument, seen, change.hlc))
+
+
+def as_path(path: Any) -> tuple[str, ...]:
+    return (path,) if isinstance(path, str) else tuple(path)
+
+
+@dataclass
+class History:
+    """Some replicas after some steps. ``changes`` are all that were made, ``operations`` what they mean."""
+
+    replicas: list[Replica]
+    changes: list[Change] = field(default_factory=list)
+
+    @property
+    def docs(self) -> list[Document]:
+        return [each.doc for each in self.replicas]
+
+    @property
+    def operations(self) -> list[Operation]:
+        return [each for replica in self.replicas for each in replica.made]
+
+    def seen_by(self, doc: Document) -> list[Operation]:
+        return [each for each in self.operations if each.seq <= doc.clock.get(each.actor)]
+
+    def step(self, command: tuple[Any, ...]) -> None:
+        match command:
+            case ("do", at, acts, fail):
+                replica = self.replicas[at % len(self.replicas)]
+                before = replica.doc.clock
+                replica.do(acts, fail=fail)
+                self.changes += replica.doc.changes_since(before)
+            case ("send", source, to, shuffled):
+                one, other = self._pair(source, to)
+                batch = wire(self.lacking(other, one.clock))
+                if shuffled:
+                    random.Random(len(batch)).shuffle(batch)
+                other.apply(batch)
+            case ("part", source, to, count):
+                one, other = self._pair(source, to)
+                other.apply(wire(self.lacking(other, one.clock)[:count]))
+            case ("snapshot", source, to):
+                one, other = self._pair(source, to)
+                other.join(one.snapshot())
+
+    def _pair(self, source: int, to: int) -> tuple[Document, Document]:
+        size = len(self.replicas)
+        return self.replicas[source % size].doc, self.replicas[to % size].doc
+
+    def lacking(self, doc: Document, known: Any) -> list[Change]:
+        """Changes ``known`` covers and ``doc`` does not, in an order that can be applied."""
+        return [c for c in self.changes if c.last <= known.get(c.actor, 0) and c.seq > doc.clock.get(c.actor)]
+
+    def settle(self) -> None:
+        """Everybody gets everything."""
+        for doc in self.docs:
+            doc.apply(wire([c for c in self.changes if c.seq > doc.clock.get(c.actor)]))
+
+
+def wire(changes: list[Change]) -> list[Change]:
+    """As they come out at the other end."""
+    return [Change.decode(each.encode()) for each in changes]
+
+
+def commands(kinds: frozenset[str] | None = None) -> st.SearchStrategy[tuple[Any, ...]]:
+    acts = actions if kinds is None else actions.filter(lambda action: action[0] in kinds)
+    who = st.integers(0, 3)
+    return st.one_of(
+        st.tuples(st.just("do"), who, st.lists(acts, min_size=1, max_size=1), st.just(False)),
+        st.tuples(st.just("do"), who, st.lists(acts, min_size=1, max_size=1), st.just(False)),
+        st.tuples(st.just("do"), who, st.lists(acts, min_size=1, max_size=4), st.booleans()),
+        st.tuples(st.just("send"), who, who, st.booleans()),
+        st.tuples(st.just("part"), who, who, st.integers(1, 4)),
+        st.tuples(st.just("snapshot"), who, who),
+    )
+
+
+def run(steps: list[tuple[Any, ...]], replicas: int = 3, clock: Callable[[], int] | None = None) -> History:
+    history = History([Replica(Document(actor, clock)) for actor in ACTORS[:replicas]])
+    for step in steps:
+        history.step(step)
+    return history
+
+
+def histories(replicas: int = 3, steps: int = 24, kinds: frozenset[str] | None = None) -> st.SearchStrategy[History]:
+    """Histories of a few documents: reached states, never invented ones."""
+    return st.lists(commands(kinds), max_size=steps).map(lambda drawn: run(drawn, replicas))
+
+
+def random_steps(rng: random.Random, count: int, replicas: int) -> list[tuple[Any, ...]]:
+    """The same from a plain generator, for long runs."""
+
+    def act() -> Action:
+        kind = rng.choice(
+            ("counter", "bounded", "transfer", "register", "multi", "set", "set-remove-wins", "flag",
+             "flag-disable-wins", "delete")
+        )  # fmt: skip
+        path = rng.choice(PATHS)
+        match kind:
+            case "counter" | "bounded":
+                return kind, path, rng.randint(-3, 5)
+            case "transfer":
+                return kind, path, (rng.randint(0, 3), rng.choice(ACTORS))
+            case "register" | "multi":
+                return kind, path, rng.choice(ELEMENTS)
+            case "set" | "set-remove-wins":
+                return kind, path, (rng.random() < 0.6, rng.choice(ELEMENTS))
+            case "delete":
+                return kind, rng.choice((*PATHS, ("m",), ("m", "n"))), None
+        return kind, path, rng.random() < 0.6
+
+    steps: list[tuple[Any, ...]] = []
+    for _ in range(count):
+        match rng.randrange(6):
+            case 0 | 1 | 2:
+                steps.append(("do", rng.randrange(replicas), [act()], False))
+            case 3:
+                acts = [act() for _ in range(rng.randint(1, 4))]
+                steps.append(("do", rng.randrange(replicas), acts, rng.random() < 0.2))
+            case 4:
+                steps.append(("send", rng.randrange(replicas), rng.randrange(replicas), rng.random() < 0.5))
+            case 5 if rng.random() < 0.5:
+                steps.append(("part", rng.randrange(replicas), rng.randrange(replicas), rng.randint(1, 4)))
+            case _:
+                steps.append(("snapshot", rng.randrange(replicas), rng.randrange(replicas)))
+    return steps
+
+
+__all__ = ["History", "Replica", "histories", "oracle", "perform", "random_steps", "run", "values", "wire"]
