@@ -64,13 +64,13 @@ class DialerConfig:
             raise ValueError(f"bounds are at least 1, got {self}")
 
 
-def _ns(seconds: float) -> int:
-    return round(seconds * SECOND)
-
-
 # Outcomes of a host that took the connection and let go of it: the sockets of a process that dies close one by one,
 # its links first, and a dial that comes in between lands in the backlog of a listener that nobody serves any more.
 _HUNG_UP = frozenset((DialFault.TLS.value, HandshakeCut.reason))
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * SECOND)
 
 
 class Dialer:
@@ -154,7 +154,10 @@ class Dialer:
             self._hint(hint.node, hint.node, hint.addresses, hint.source)
 
     def connect(self, member: NodeId, addresses: tuple[str, ...]) -> None:
-        """Hold a link to ``member`` from now on: dialled at once, and again whenever it is lost, until ``forget``."""
+        """Hold a link to ``member`` from now on: dialled at once, and again whenever it is lost, until ``forget``.
+
+        Asked again while there is none, it dials at once too, whatever the back-off; ``addresses`` are added to those
+        known, and tried first."""
         if self._is_closed or member == self._identity.id:
             return
         candidate = self._candidate(member, member, addresses, is_wanted=True)
@@ -170,7 +173,7 @@ class Dialer:
             self._rounds.stop(member)
 
     def redial(self, member: NodeId) -> None:
-        """Try ``member`` now, whatever its back-off, and bars, say. Nothing for one that is linked or unknown."""
+        """Try ``member`` now, whatever its back-off and bars say. Nothing for one that is linked or unknown."""
         candidate = self._table.get(member)
         if candidate is not None and not self._is_closed and member not in self._links:
             candidate.failures = 0
@@ -333,7 +336,7 @@ class Dialer:
 
     def _failed(self, round: Round) -> None:
         candidate = round.candidate
-        if candidate.second_looks and not _HUNG_UP.isdisjoint(round.outcomes.values()):
+        if candidate.second_looks and not round.has_told and not _HUNG_UP.isdisjoint(round.outcomes.values()):
             candidate.second_looks -= 1  # it may be dying this very moment: look again before anything is said
             self._start_at(candidate, self._env.mono() + _ns(self._config.second_look_s))
             return
