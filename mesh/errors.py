@@ -157,6 +157,17 @@ class Busy(MeshError):
         self.node, self.request = node, request
 
 
+class PublishFull(MeshError):
+    """``pending`` bytes already wait to be published. Nothing was; the caller asked for an error rather than a wait."""
+
+    def __init__(self, pending: int, pending_max: int) -> None:
+        super().__init__(
+            f"{pending} bytes wait to be published, {pending_max} are allowed; nothing was published. "
+            "Publish more slowly, or with on_full='wait' or 'drop_oldest'"
+        )
+        self.pending, self.pending_max = pending, pending_max
+
+
 class HandlerFailed(MeshError):
     """The handler of ``request`` at ``node`` raised; ``error`` is what it said. Its effects so far stay."""
 
@@ -176,6 +187,7 @@ __all__ = [
     "NoHandler",
     "NotConfirmed",
     "NotReached",
+    "PublishFull",
     "RequestTimeout",
     "SpaceReadOnly",
     "StorageFailed",

@@ -194,6 +194,17 @@ class Evidence(LinkMessage, frozen=True, tag=30):
     other: Annotated[bytes, Meta(max_length=1 << 19)]
 
 
+class Gone(LinkMessage, frozen=True, tag=31):
+    """What you asked for of this log begins, here, after ``seq``: the window of recent frames has moved on.
+
+    Sent on the SYNC lane before the frames that are left. Believed only from whom was asked.
+    """
+
+    stream: STREAM
+    origin: ORIGIN
+    seq: SEQ
+
+
 # -- direct messages -----------------------------------------------------------------------------------------------
 
 
@@ -229,7 +240,7 @@ class Abandon(LinkMessage, frozen=True, tag=43):
 AnyMessage: TypeAlias = (
     Rumour | Records | Probe | ProbeAck | ProbeFor | ProbeVerdict
     | Contact | Shuffle | Disconnect
-    | IHave | Graft | Prune | Digest | Vector | Want | SnapshotPart | Durable | ConfirmAsk | Evidence
+    | IHave | Graft | Prune | Digest | Vector | Want | SnapshotPart | Durable | ConfirmAsk | Evidence | Gone
     | Send | Request | Reply | Abandon
 )  # fmt: skip
 

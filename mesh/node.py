@@ -13,7 +13,7 @@ import errno
 import weakref
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -22,7 +22,9 @@ from typing import Any, TypeVar
 from crdt import Bounded, Counter, Flag, Map, Multi, Register, Set
 from mesh.config import PORTS_TRIED, NodeConfig
 from mesh.errors import AmbiguousName, Closed, UnknownMember
-from mesh.messaging.direct import MessageHandler, RequestHandler
+from mesh.messaging.direct import PRIORITIES, MessageHandler, Priority, RequestHandler
+from mesh.messaging.publisher import ON_FULL, OnFull
+from mesh.messaging.subscription import Subscription
 from mesh.protocol.facts import Dropped, Fact
 from mesh.runtime import Runtime
 from mesh.state.space import Space
@@ -386,6 +388,34 @@ class Node:
         ``RequestTimeout``, ``NoHandler``, ``HandlerFailed`` or ``Busy``; each says what became of the question."""
         runtime = self._running("node.request()")
         return await runtime.direct.request(self._resolve(runtime, to), name, body, timeout)
+
+    def subscribe(self, pattern: str) -> Subscription:
+        """``async with node.subscribe("orders.*.new") as messages:`` then ``async for message in messages``.
+
+        ``*`` stands for one level, ``**`` for any number. What this node itself publishes is read too. A reader that
+        lags by 8 MiB loses the oldest; ``messages.dropped`` counts that, and what was lost on the way here.
+        """
+        return self._running("node.subscribe()").topics.subscribe(pattern)
+
+    def publish(
+        self, topic: str, body: Any, *, on_full: OnFull = "wait", priority: Priority = "normal"
+    ) -> Coroutine[Any, Any, None]:
+        """``await`` it: queue ``body`` for whoever subscribed, on every member. Each gets it at most once, in order, or
+        counts what it missed.
+
+        Returns once queued. ``on_full`` says what to do when this node publishes faster than the network takes it:
+        "wait", "error" (raises ``PublishFull``) or "drop_oldest" (counted in ``node.dropped``). "high" is not held
+        back for company. Raises ``ValueError`` (topic) and ``ValueRefused`` (body); nothing was queued then.
+        """
+        if on_full not in ON_FULL or priority not in PRIORITIES:
+            raise ValueError(f"on_full is one of {ON_FULL}, priority one of {PRIORITIES}: {on_full!r}, {priority!r}")
+        if self._runtime is None:
+            raise Closed("node.publish()")
+        return self._runtime.topics.publish(topic, body, on_full, priority == "high")
+
+    async def broadcast(self, body: Any) -> None:
+        """Queue ``body`` for the ``on_message`` handler of every other member. Handled at most once; waits for room."""
+        await self._running("node.broadcast()").topics.broadcast(body)
 
     @property
     def dropped(self) -> dict[str, int]:

@@ -21,6 +21,8 @@ from mesh.messages import (
     ConfirmAsk,
     Durable,
     Evidence,
+    Gone,
+    IHave,
     LinkMessage,
     Reply,
     Request,
@@ -31,6 +33,7 @@ from mesh.messages import (
     encode,
 )
 from mesh.messaging.direct import Direct
+from mesh.messaging.topic import Topics
 from mesh.protocol import effects as do
 from mesh.protocol.facts import (
     Fact,
@@ -43,10 +46,10 @@ from mesh.protocol.facts import (
 from mesh.protocol.stack import Stack
 from mesh.state.spaces import Spaces
 from transport.address import for_others
-from transport.base import MILLISECOND, Env, Hint, Lane, Link, Storage, Timer
+from transport.base import MILLISECOND, SECOND, Env, Hint, Lane, Link, Storage, Timer
 from transport.dialer import Dialer
 from transport.errors import PeerFault
-from transport.frame import is_signed_frame
+from transport.frame import KIND_TOPIC, is_signed_frame, kind_of
 from transport.identity import SIGNATURE_BYTES, Identity, Mesh, NodeId
 from transport.link import EstablishedLink, Refusal
 
@@ -55,6 +58,7 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 
 HEARTBEAT_NS = 100 * MILLISECOND  # how often the loop's own lateness is measured
 LATE_NS = 50 * MILLISECOND  # below this, lateness says nothing
+DRAIN_LOOK_S = 0.005  # how often a node that stops looks whether its lanes are empty
 SERVE_BYTES = 256 << 10  # read from the journal at a time, per peer
 
 
@@ -97,6 +101,12 @@ class Runtime:
             on_fault=self._on_fault,
         )  # fmt: skip
         self.direct = Direct(env, send=self._send, is_linked=self.dialer.links.__contains__, dropped=dropped)
+        self.topics = Topics(
+            env, identity, mesh, config.messaging, config.state, feed=self.feed, tell=self.tell,
+            on_fault=self._on_fault, send=self._send, outlets=self.dialer.links.values, is_asked=self._is_asked,
+            forget=self.stack.logs.forget, on_broadcast=self.direct.on_broadcast, dropped=dropped,
+        )  # fmt: skip
+        self._drain_ns = int(config.messaging.drain_s * SECOND)
 
     async def open(self) -> None:
         """Load what the disk holds; the stack learns it before anything else."""
@@ -112,7 +122,10 @@ class Runtime:
         """Tell the others, make everything durable, end the links. Safe to call twice."""
         if self._closed:
             return
+        self.topics.finish()
         await self.spaces.close()
+        await self._drain()
+        self.topics.close()
         if leave:
             self.feed(do.Leave())
         self._closed = True
@@ -123,6 +136,15 @@ class Runtime:
         self._timers.clear()
         self.direct.close()
         self.dialer.close()
+
+    async def _drain(self) -> None:
+        """Let the lanes take what was queued for them, for a moment: a program that publishes and ends is heard."""
+        until = self.env.mono() + self._drain_ns
+        lanes = (Lane.DIRECT, Lane.BROADCAST)
+        while self.env.mono() < until and any(
+            link.queued(lane) for link in self.dialer.links.values() for lane in lanes
+        ):
+            await self.env.sleep(DRAIN_LOOK_S)
 
     # -- events in, effects out ------------------------------------------------------------------------------------
 
@@ -210,6 +232,7 @@ class Runtime:
         link.on_writable = partial(self._on_writable, peer)
         self.feed(do.LinkUp(peer, link.rtt_ns))
         self.spaces.linked(peer, True)
+        self.topics.linked(peer)
 
     def _on_lost(self, link: EstablishedLink, cause: str) -> None:
         if link.fault is not None:
@@ -240,7 +263,8 @@ class Runtime:
             self._heard.add(peer)
             self.feed(do.Heard(peer))
         if is_signed_frame(raw):
-            self.spaces.receive(peer, raw, partial(link.consumed, lane, len(raw)))
+            room = self.topics if kind_of(raw) == KIND_TOPIC else self.spaces
+            room.receive(peer, raw, partial(link.consumed, lane, len(raw)))
             return
         try:
             message = decode(peer, raw)
@@ -252,6 +276,11 @@ class Runtime:
                 self.direct.on_message(peer, message)
             case SnapshotPart() | Durable() | ConfirmAsk() | Evidence():
                 self.spaces.on_message(peer, message)
+            case Gone():
+                self.topics.on_gone(peer, message)
+            case IHave():
+                self.topics.on_ihave(message)
+                self.feed(do.Received(peer, message))
             case Vector(entries):
                 self.spaces.peer_holds(peer, entries)  # a peer that knows more of our own log than we do
                 self.feed(do.Received(peer, message))
@@ -261,8 +290,13 @@ class Runtime:
 
     # -- frames out ------------------------------------------------------------------------------------------------
 
+    def _is_asked(self, peer: NodeId, slot: do.Slot) -> bool:
+        ask = self.stack.logs.asked.get(slot)
+        return ask is not None and ask.peer == peer
+
     def _push(self, held: do.Held, peers: tuple[NodeId, ...]) -> None:
-        raw = self.spaces.frame_at(held.slot, held.first)
+        room = self.topics if self.topics.holds(held.slot) else self.spaces
+        raw = room.frame_at(held.slot, held.first)
         for peer in peers:
             link = self.dialer.links.get(peer)
             if link is not None and (raw is None or not link.try_send(Lane.BROADCAST, raw)):
@@ -295,6 +329,12 @@ class Runtime:
                 self._read(serving, slot, after)
 
     def _read(self, serving: _Serving, slot: do.Slot, after: int) -> None:
+        if self.topics.holds(slot):
+            parts, last = self.topics.serve(slot, after, SERVE_BYTES)
+            if parts:
+                serving.ready.extend(parts)
+                serving.wanted[slot] = last
+            return
         frames = self.spaces.frames_after(slot, after, SERVE_BYTES)
         if frames is None:
             whole = self.spaces.snapshot(slot.stream)

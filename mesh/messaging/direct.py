@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from mesh.errors import AnswerLost, Busy, HandlerFailed, MeshError, NoHandler, NotReached, RequestTimeout
 from mesh.messages import Abandon, LinkMessage, Reply, Send
@@ -26,6 +26,8 @@ log = logging.getLogger("gossamer")
 
 HANDLERS_MAX = 1024  # running at once for all peers; the next question is answered "busy", the next message dropped
 BUDGET_MS_MAX = 7 * 24 * 3600 * 1000
+PRIORITIES = ("high", "normal", "low")
+Priority = Literal["high", "normal", "low"]
 NO_HANDLER, FAILED, BUSY, INVALID = "no-handler", "failed", "busy", "invalid"
 
 
@@ -122,8 +124,7 @@ class Direct:
         """A direct message came from ``peer``."""
         match message:
             case Send(body):
-                self._number += 1
-                self._start(peer, -self._number, self._handle(peer, -self._number, body))
+                self.on_broadcast(peer, body)
             case RequestMessage(number, name, budget_ms, body):
                 if len(self._running) >= HANDLERS_MAX:
                     self._reply(peer, number, BUSY, None)
@@ -138,6 +139,11 @@ class Direct:
                     task.cancel()
             case _:
                 raise AssertionError(message)
+
+    def on_broadcast(self, sender: NodeId, body: bytes) -> None:
+        """A message of ``sender`` that nobody waits for."""
+        self._number += 1
+        self._start(sender, -self._number, self._handle(sender, -self._number, body))
 
     def close(self) -> None:
         """End every handler and fail every question; nothing of it is answered any more."""
