@@ -1,4 +1,4 @@
-"""One process publishes a million messages of 100 bytes on a topic, another reads them: how fast, and is each accounted for?
+"""A million messages of 100 bytes on a topic, from one process to another: how fast, and is each accounted for?
 
 Signed, verified, over TLS, handed to an ``async for``. Reference, in turns with it in the same run: bare aiohttp, one
 message a WebSocket frame, no TLS, nothing signed. ``python -m bench.messages [COUNT]``.

@@ -157,6 +157,22 @@ class Busy(MeshError):
         self.node, self.request = node, request
 
 
+class BodyInvalid(MeshError):
+    """The body is not what the handler ``request`` at ``node`` takes; ``error`` names the field. Nothing ran."""
+
+    def __init__(self, node: NodeId, request: str, error: str) -> None:
+        super().__init__(f"{request!r} at {node.short} takes another body: {error}. Nothing ran")
+        self.node, self.request, self.error = node, request, error
+
+
+class Expired(MeshError):
+    """There was no room on the link to ``node`` for ``ttl_s``. Nothing was sent."""
+
+    def __init__(self, node: NodeId, ttl_s: float) -> None:
+        super().__init__(f"the message to {node.short} was not sent within {ttl_s:g} s, its time to live; nothing was")
+        self.node, self.ttl_s = node, ttl_s
+
+
 class PublishFull(MeshError):
     """``pending`` bytes already wait to be published. Nothing was; the caller asked for an error rather than a wait."""
 
@@ -180,8 +196,10 @@ __all__ = [
     "AmbiguousName",
     "AnswerLost",
     "BacklogFull",
+    "BodyInvalid",
     "Busy",
     "Closed",
+    "Expired",
     "HandlerFailed",
     "MeshError",
     "NoHandler",

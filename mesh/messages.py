@@ -237,11 +237,48 @@ class Abandon(LinkMessage, frozen=True, tag=43):
     number: NUMBER
 
 
+class StreamOpen(LinkMessage, frozen=True, tag=44):
+    """A question to the handler ``name`` that has many answers, of which ``credit`` bytes may be sent at first."""
+
+    number: NUMBER
+    name: TEXT
+    credit: NUMBER
+    body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+
+
+class StreamItem(LinkMessage, frozen=True, tag=45):
+    """One answer to ``StreamOpen``."""
+
+    number: NUMBER
+    body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+
+
+class StreamGrant(LinkMessage, frozen=True, tag=46):
+    """In all, you may begin items as long as fewer than ``total`` bytes of them were sent."""
+
+    number: NUMBER
+    total: NUMBER
+
+
+class StreamEnd(LinkMessage, frozen=True, tag=47):
+    """No more answers; ``error`` and ``body`` as in ``Reply``."""
+
+    number: NUMBER
+    error: TEXT
+    body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+
+
+class StreamStop(LinkMessage, frozen=True, tag=48):
+    """I want no more of it: close its generator."""
+
+    number: NUMBER
+
+
 AnyMessage: TypeAlias = (
     Rumour | Records | Probe | ProbeAck | ProbeFor | ProbeVerdict
     | Contact | Shuffle | Disconnect
     | IHave | Graft | Prune | Digest | Vector | Want | SnapshotPart | Durable | ConfirmAsk | Evidence | Gone
-    | Send | Request | Reply | Abandon
+    | Send | Request | Reply | Abandon | StreamOpen | StreamItem | StreamGrant | StreamEnd | StreamStop
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import errno
 import weakref
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -22,7 +22,8 @@ from typing import Any, TypeVar
 from crdt import Bounded, Counter, Flag, Map, Multi, Register, Set
 from mesh.config import PORTS_TRIED, NodeConfig
 from mesh.errors import AmbiguousName, Closed, UnknownMember
-from mesh.messaging.direct import PRIORITIES, MessageHandler, Priority, RequestHandler
+from mesh.messaging.direct import PRIORITIES, Priority
+from mesh.messaging.handler import Handler, MessageHandler, RequestHandler
 from mesh.messaging.publisher import ON_FULL, OnFull
 from mesh.messaging.subscription import Subscription
 from mesh.protocol.facts import Dropped, Fact
@@ -32,6 +33,7 @@ from mesh.state.storage import open_storage
 from transport.address import ALL_INTERFACES
 from transport.admission import admission
 from transport.base import SECOND, Announcement, Discovery, Env, Listener, Storage
+from transport.codec import encode_value
 from transport.discovery.bootstrap import Bootstrap
 from transport.identity import Identity, Mesh, NodeId, verify
 
@@ -104,8 +106,8 @@ class Node:
         self._sources: list[Discovery] = []
         self._readers: list[weakref.ref[_Reader]] = []  # who stopped reading is forgotten
         self._changed: asyncio.Event = asyncio.Event()
-        self._message_handler: MessageHandler | None = None
-        self._handlers: dict[str, RequestHandler] = {}
+        self._message_handler: Handler | None = None
+        self._handlers: dict[str, Handler] = {}
         self._dropped: Tally[str] = Tally()
         self._id: NodeId | None = None
 
@@ -145,9 +147,10 @@ class Node:
         runtime = Runtime(
             env, identity, mesh, storage, self._config, name=self.name, incarnation=incarnation,
             durable=self._data is not None, tell=self._tell, dropped=self._dropped,
+            handlers=self._handlers,
         )  # fmt: skip
         opened.push_async_callback(runtime.close, leave=False)
-        runtime.direct.on_send, runtime.direct.handlers = self._message_handler, self._handlers
+        runtime.direct.on_send = self._message_handler
         await runtime.open()
         listener = self._listener = await self._listen(env, runtime)
         opened.push_async_callback(listener.close)
@@ -360,32 +363,50 @@ class Node:
     # -- messages --------------------------------------------------------------------------------------------------
 
     def on_message(self, handler: MessageHandlerT) -> MessageHandlerT:
-        """Decorator: ``handler(message)`` gets what others ``send`` to this node."""
-        self._message_handler = handler
+        """Decorator: ``handler(message)`` gets what others ``send`` to this node, or broadcast.
+
+        ``message: Message[Order]`` has bodies checked against ``Order`` (a dataclass, a ``TypedDict``, ``int`` …).
+        """
+        self._message_handler = Handler(handler)
         if self._runtime is not None:
-            self._runtime.direct.on_send = handler
+            self._runtime.direct.on_send = self._message_handler
         return handler
 
-    def on(self, name: str) -> Any:
-        """Decorator: the handler answers requests called ``name`` with what it returns (a MessagePack value)."""
+    def on(self, name: str) -> Callable[[RequestHandlerT], RequestHandlerT]:
+        """Decorator: the handler answers requests called ``name`` with what it returns (a MessagePack value); an async
+        generator answers ``stream`` with what it yields. ``request: Request[Order]`` has bodies checked."""
 
         def register(handler: RequestHandlerT) -> RequestHandlerT:
-            self._handlers[name] = handler
+            self._handlers[name] = Handler(handler)
             return handler
 
         return register
 
-    async def send(self, to: NodeId | str, body: Any) -> None:
-        """Queue ``body`` for one node over the link to it; handled at most once. Waits only for room.
+    async def send(
+        self, to: NodeId | str, body: Any, *, ttl: float | None = None, priority: Priority = "normal"
+    ) -> None:
+        """Queue ``body`` for one node over the link to it; handled at most once. Waits only for room, for ``ttl`` s.
 
-        Raises ``UnknownMember``, ``AmbiguousName``, ``NotReached`` and ``ValueRefused``; nothing was sent then.
+        "low" goes behind everything else. Raises ``UnknownMember``, ``AmbiguousName``, ``NotReached``, ``Expired`` and
+        ``ValueRefused``; nothing was sent then.
         """
         runtime = self._running("node.send()")
-        await runtime.direct.send(self._resolve(runtime, to), body)
+        if priority not in PRIORITIES:
+            raise ValueError(f"priority is one of {PRIORITIES}, not {priority!r}")
+        await runtime.direct.send(self._resolve(runtime, to), body, ttl, priority)
+
+    def stream(self, to: NodeId | str, name: str, body: Any = None) -> AsyncGenerator[Any, None]:
+        """What the async generator ``name`` on one node yields, in order; it runs only as fast as this is read.
+
+        Ending the iteration early closes the generator there. Raises what ``request`` raises, but no timeout.
+        """
+        runtime = self._running("node.stream()")
+        return runtime.streams.read(self._resolve(runtime, to), name, encode_value(body))
 
     async def request(self, to: NodeId | str, name: str, body: Any = None, *, timeout: float = 10.0) -> Any:
         """The answer of the handler ``name`` on one node. Raises what ``send`` raises, ``AnswerLost``,
-        ``RequestTimeout``, ``NoHandler``, ``HandlerFailed`` or ``Busy``; each says what became of the question."""
+        ``RequestTimeout``, ``NoHandler``, ``BodyInvalid``, ``HandlerFailed`` or ``Busy``; each says what became of
+        the question."""
         runtime = self._running("node.request()")
         return await runtime.direct.request(self._resolve(runtime, to), name, body, timeout)
 

@@ -28,11 +28,18 @@ from mesh.messages import (
     Request,
     Send,
     SnapshotPart,
+    StreamEnd,
+    StreamGrant,
+    StreamItem,
+    StreamOpen,
+    StreamStop,
     Vector,
     decode,
     encode,
 )
 from mesh.messaging.direct import Direct
+from mesh.messaging.handler import Handler
+from mesh.messaging.stream import Streams
 from mesh.messaging.topic import Topics
 from mesh.protocol import effects as do
 from mesh.protocol.facts import (
@@ -78,6 +85,7 @@ class Runtime:
         durable: bool,
         tell: Callable[[Fact], None],
         dropped: Counter[str],
+        handlers: dict[str, Handler],
     ) -> None:
         self.env, self.identity, self.mesh = env, identity, mesh
         self._tell_node = tell
@@ -101,6 +109,11 @@ class Runtime:
             on_fault=self._on_fault,
         )  # fmt: skip
         self.direct = Direct(env, send=self._send, is_linked=self.dialer.links.__contains__, dropped=dropped)
+        self.direct.handlers = handlers
+        self.streams = Streams(
+            env, handlers, queue=self.direct.queue, send=self._send, on_fault=self._on_fault,
+            dropped=dropped,
+        )  # fmt: skip
         self.topics = Topics(
             env, identity, mesh, config.messaging, config.state, feed=self.feed, tell=self.tell,
             on_fault=self._on_fault, send=self._send, outlets=self.dialer.links.values, is_asked=self._is_asked,
@@ -135,6 +148,7 @@ class Runtime:
             timer.cancel()
         self._timers.clear()
         self.direct.close()
+        self.streams.close()
         self.dialer.close()
 
     async def _drain(self) -> None:
@@ -240,6 +254,7 @@ class Runtime:
         self._serving.pop(link.peer, None)
         self.spaces.linked(link.peer, False)
         self.direct.lost(link.peer)
+        self.streams.lost(link.peer)
         self.feed(do.LinkClosed(link.peer, cause))
 
     def _on_refused(self, refusal: Refusal) -> None:
@@ -274,6 +289,8 @@ class Runtime:
         match message:
             case Send() | Request() | Reply() | Abandon():
                 self.direct.on_message(peer, message)
+            case StreamOpen() | StreamItem() | StreamGrant() | StreamEnd() | StreamStop():
+                self.streams.on_message(peer, message)
             case SnapshotPart() | Durable() | ConfirmAsk() | Evidence():
                 self.spaces.on_message(peer, message)
             case Gone():
@@ -310,8 +327,7 @@ class Runtime:
     def _on_writable(self, peer: NodeId, lane: Lane) -> None:
         if lane is Lane.SYNC:
             self._continue(peer)
-        elif lane is Lane.DIRECT:
-            self.direct.writable(peer)
+        self.direct.writable(peer, lane)
 
     def _continue(self, peer: NodeId) -> None:
         """Send what ``peer`` asked for, until its lane is full; ``on_writable`` calls again."""

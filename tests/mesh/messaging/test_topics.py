@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from mesh.messaging.subscription import TopicMessage
 from mesh.messaging.topic import TOPICS
 from sim.scenarios.split import everybody_sees_everybody
 from sim.world import SimNode, World
+from tests.mesh.messaging.conftest import Start
 from transport.base import Lane
 from transport.frame import GENESIS, KIND_TOPIC, seal
 from transport.identity import Identity
@@ -42,25 +42,13 @@ class Reader:
         return [each.body for each in self.got]
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
-    with World(seed=11) as world:
-        yield world
-
-
-def start(world: World, count: int, **options: Any) -> list[SimNode]:
-    nodes = world.spawn(count, **options)
-    world.run_until(everybody_sees_everybody, within=10.0)
-    return list(nodes)
-
-
 async def publish(node: SimNode, topic: str, bodies: Any, **options: Any) -> None:
     for body in bodies:
         await node.node.publish(topic, body, **options)
 
 
-def test_who_subscribed_gets_each_once_in_order_the_publisher_too(world: World) -> None:
-    a, b, c = start(world, 3)
+def test_who_subscribed_gets_each_once_in_order_the_publisher_too(world: World, start: Start) -> None:
+    a, b, c = start(3)
     here, there = Reader(world, a, "orders.**"), Reader(world, b, "orders.*.new")
     elsewhere = Reader(world, c, "invoices")
     world.run(publish(a, "orders.eu.new", range(700)))
@@ -74,8 +62,8 @@ def test_who_subscribed_gets_each_once_in_order_the_publisher_too(world: World) 
     assert there.messages.dropped == 0 and b.node.dropped == {}
 
 
-def test_a_broadcast_reaches_every_other_members_message_handler(world: World) -> None:
-    a, b, c = start(world, 3)
+def test_a_broadcast_reaches_every_other_members_message_handler(world: World, start: Start) -> None:
+    a, b, c = start(3)
     got: list[tuple[str, Any, bytes]] = []
     for each in (a, b, c):
 
@@ -90,8 +78,8 @@ def test_a_broadcast_reaches_every_other_members_message_handler(world: World) -
     assert reader.got == []
 
 
-def test_what_was_published_during_a_cut_comes_from_the_window(world: World) -> None:
-    a, b = start(world, 2)
+def test_what_was_published_during_a_cut_comes_from_the_window(world: World, start: Start) -> None:
+    a, b = start(2)
     reader = Reader(world, b, "t")
     with world.partition([a], [b]):
         world.run(publish(a, "t", range(300)))
@@ -101,8 +89,8 @@ def test_what_was_published_during_a_cut_comes_from_the_window(world: World) -> 
     assert reader.bodies == list(range(300)) and reader.messages.dropped == 0
 
 
-def test_beyond_the_window_the_loss_is_counted_exactly(world: World) -> None:
-    a, b = start(world, 2, config=SMALL)
+def test_beyond_the_window_the_loss_is_counted_exactly(world: World, start: Start) -> None:
+    a, b = start(2, config=SMALL)
     reader = Reader(world, b, "t")
     world.run(publish(a, "t", ["before"]))
     world.run_for(1.0)
@@ -117,8 +105,8 @@ def test_beyond_the_window_the_loss_is_counted_exactly(world: World) -> None:
     assert reader.bodies[0] == "before" and reader.bodies[-1] == "after"
 
 
-def test_who_joins_later_gets_what_comes_later(world: World) -> None:
-    a, _ = start(world, 2)
+def test_who_joins_later_gets_what_comes_later(world: World, start: Start) -> None:
+    a, _ = start(2)
     world.run(publish(a, "t", range(50)))
     c = world.spawn(1)[0]
     reader = Reader(world, c, "t")
@@ -129,8 +117,8 @@ def test_who_joins_later_gets_what_comes_later(world: World) -> None:
     assert reader.bodies == ["new"] and reader.messages.dropped == 0
 
 
-def test_a_restarted_publisher_is_heard_again(world: World) -> None:
-    a, b = start(world, 2)
+def test_a_restarted_publisher_is_heard_again(world: World, start: Start) -> None:
+    a, b = start(2)
     reader = Reader(world, b, "t")
     world.run(publish(a, "t", [1]))
     world.run_for(1.0)
@@ -142,9 +130,9 @@ def test_a_restarted_publisher_is_heard_again(world: World) -> None:
     assert reader.bodies == [1, 2] and reader.messages.dropped == 0
 
 
-def test_a_reader_that_stops_reading_stalls_nobody_and_is_told(world: World) -> None:
+def test_a_reader_that_stops_reading_stalls_nobody_and_is_told(world: World, start: Start) -> None:
     config = NodeConfig(messaging=MessagingConfig(subscription_bytes_max=1 << 20))
-    a, b = start(world, 2, config=config)
+    a, b = start(2, config=config)
     lazy, quick = b.node.subscribe("t"), Reader(world, b, "t")
     world.run(lazy.__aenter__())
     world.run(publish(a, "t", [bytes(5000)] * 1000))
@@ -160,8 +148,8 @@ def test_a_reader_that_stops_reading_stalls_nobody_and_is_told(world: World) -> 
 
 
 @pytest.mark.parametrize("on_full", ["wait", "error", "drop_oldest"])
-def test_a_publisher_that_is_too_fast_does_as_it_asked(world: World, on_full: str) -> None:
-    a, b = start(world, 2)
+def test_a_publisher_that_is_too_fast_does_as_it_asked(world: World, start: Start, on_full: str) -> None:
+    a, b = start(2)
     reader = Reader(world, b, "t")
     refused = 0
 
@@ -182,8 +170,8 @@ def test_a_publisher_that_is_too_fast_does_as_it_asked(world: World, on_full: st
     assert (refused > 0) == (on_full == "error") and (dropped > 0) == (on_full == "drop_oldest")
 
 
-def test_one_slow_neighbour_does_not_set_the_pace(world: World) -> None:
-    a, b, c = start(world, 3)
+def test_one_slow_neighbour_does_not_set_the_pace(world: World, start: Start) -> None:
+    a, b, c = start(3)
     reader = Reader(world, b, "t")
     with world.bandwidth(20_000, between=(a, c)):
         began = world.now
@@ -192,8 +180,8 @@ def test_one_slow_neighbour_does_not_set_the_pace(world: World) -> None:
         assert world.now - began < 5.0
 
 
-def test_the_end_of_the_node_ends_the_reading(world: World) -> None:
-    (a,) = start(world, 1)
+def test_the_end_of_the_node_ends_the_reading(world: World, start: Start) -> None:
+    (a,) = start(1)
 
     async def read() -> list[Any]:
         async with a.node.subscribe("t") as messages:
@@ -206,8 +194,8 @@ def test_the_end_of_the_node_ends_the_reading(world: World) -> None:
     assert world.run_in(a, read()) == ["last words"]
 
 
-def test_what_is_wrong_is_refused_before_anything_is_queued(world: World) -> None:
-    (a,) = start(world, 1)
+def test_what_is_wrong_is_refused_before_anything_is_queued(world: World, start: Start) -> None:
+    (a,) = start(1)
     reader = Reader(world, a, "**")
     for wrong in ("", "a..b", "a.*"):
         with pytest.raises(ValueError):
@@ -238,23 +226,23 @@ def receive(world: World, a: SimNode, b: SimNode, raw: bytes) -> None:
     world.run_for(1.0)
 
 
-def test_an_origins_garbage_is_counted_and_hurts_no_relay(world: World) -> None:
-    a, b = start(world, 2)
+def test_an_origins_garbage_is_counted_and_hurts_no_relay(world: World, start: Start) -> None:
+    a, b = start(2)
     reader = Reader(world, b, "**")
     receive(world, a, b, hostile(world, a, [b"\x92\xa1t\xc4\x01\xc1", b"\xc0"], 2))
     assert reader.got == [] and reader.messages.dropped == 2
     assert b.node.dropped["not a message"] == 2 and a.node.id in b.node._runtime.dialer.links
 
 
-def test_a_body_that_is_no_value_is_counted_and_skipped(world: World) -> None:
-    a, b = start(world, 2)
+def test_a_body_that_is_no_value_is_counted_and_skipped(world: World, start: Start) -> None:
+    a, b = start(2)
     reader = Reader(world, b, "**")
     receive(world, a, b, hostile(world, a, [b"\x92\xa1t\xc4\x01\xc1", b"\x92\xa1t\xc4\x01\x07"], 2))
     assert reader.bodies == [7] and reader.messages.dropped == 1 and b.node.dropped["not a value"] == 1
 
 
-def test_a_forged_frame_costs_its_bringer_the_link(world: World) -> None:
-    a, b = start(world, 2)
+def test_a_forged_frame_costs_its_bringer_the_link(world: World, start: Start) -> None:
+    a, b = start(2)
     reader = Reader(world, b, "**")
     raw = bytearray(hostile(world, a, [b"\x92\xa1t\xc4\x01\x07"], 1))
     raw[-70] ^= 1
@@ -263,8 +251,8 @@ def test_a_forged_frame_costs_its_bringer_the_link(world: World) -> None:
     assert reader.got == [] and a.node._runtime.dialer.links.get(b.node.id) is not link
 
 
-def test_gone_is_believed_only_from_whom_was_asked(world: World) -> None:
-    a, b = start(world, 2)
+def test_gone_is_believed_only_from_whom_was_asked(world: World, start: Start) -> None:
+    a, b = start(2)
     world.run(publish(a, "t", [1]))
     world.run_for(1.0)
     reader = Reader(world, b, "t")
