@@ -195,11 +195,11 @@ class Replica:
         room.journal.append(puts, saved=partial(self._on_own_saved, log, frame), lost=self._on_own_lost)
 
     def _on_own_saved(self, log: Log, frame: SignedFrame) -> None:
-        if log.unsaved.get(frame.last) is not frame.raw:
+        if log.unsaved.get(frame.first) is not frame:
             return  # taken back meanwhile; a cut is on its way
         log.saved = Head(frame.last, frame.digest)
         self.room.feed(Held(log.slot, frame.first, log.saved, None, len(frame.raw)))
-        del log.unsaved[frame.last]
+        log.unsaved.pop(frame.first, None)
         self.room.on_durable(log.slot)
         while self._flushes and log is self.own and self._flushes[0][0] <= log.saved.seq:
             _, flush = self._flushes.popleft()
@@ -282,10 +282,10 @@ class Replica:
             return True
         if frame.last > log.head.seq:
             return False
-        raw = log.unsaved.get(frame.last)
-        if raw is None:
-            raw = self.room.storage.get(records.FRAMES, records.frame_key(log.slot, frame.last))
-        return raw == frame.raw
+        unsaved = log.unsaved.get(frame.first)
+        if unsaved is not None:
+            return unsaved.raw == frame.raw
+        return self.room.storage.get(records.FRAMES, records.frame_key(log.slot, frame.last)) == frame.raw
 
     def offer(self, frame: SignedFrame, peer: NodeId | None) -> None:
         """Take a genuine frame that ``peer`` sent (``None``: from our own disk), and what it makes possible."""
@@ -353,7 +353,7 @@ class Replica:
         self.seqs[log.actor] = head.seq
         room.journal.append(
             [(records.FRAMES, records.frame_key(log.slot, frame.last), frame.raw)],
-            saved=partial(self._on_saved, log, head),
+            saved=partial(self._on_saved, log, frame),
         )
         room.feed(Held(log.slot, frame.first, head, peer, len(frame.raw)))
         if log.fork and head.seq == log.fork - 1:
@@ -362,9 +362,10 @@ class Replica:
         self._free.extend(self.aside.freed(log.actor, head.seq))
         self._emit(events)
 
-    def _on_saved(self, log: Log, head: Head) -> None:
-        if log.unsaved.pop(head.seq, None) is not None:
-            log.saved = head
+    def _on_saved(self, log: Log, frame: SignedFrame) -> None:
+        if log.unsaved.get(frame.first) is frame:
+            del log.unsaved[frame.first]
+            log.saved = Head(frame.last, frame.digest)
             self.room.on_durable(log.slot)
 
     def _emit(self, events: list[Changed]) -> None:
@@ -418,7 +419,7 @@ class Replica:
         if log.head.seq > cut.seq:
             log.head = cut
             log.saved = min(log.saved, cut)
-            log.unsaved = {last: raw for last, raw in log.unsaved.items() if last <= cut.seq}
+            log.unsaved = {first: frame for first, frame in log.unsaved.items() if first <= cut.seq}
             self.rebuild()
         room.tell(LogForked(slot.origin, self.name, seq))
         if log.head.seq == seq - 1:
@@ -436,7 +437,16 @@ class Replica:
         """How far a log may leave this node: what it wrote itself only once it could not forget it."""
         return log.saved.seq if log is self.own else log.head.seq
 
+    def frame_at(self, log: Log, first: int) -> bytes | None:
+        """The held frame that begins at ``first``; mostly the one that was just taken in."""
+        frame = log.unsaved.get(first)
+        if frame is not None:
+            return frame.raw if frame.last <= self.servable(log) else None
+        raw = next(self.frames_after(log, first - 1), None)
+        return raw if raw is not None and parse(raw).first == first else None
+
     def frames_after(self, log: Log, after: int) -> Iterator[bytes]:
+        """The held frames of ``log`` after ``after`` that may leave this node, in order."""
         return log.frames_after(self.room.storage, after, self.servable(log))
 
     # -- folding -----------------------------------------------------------------------------------------------------

@@ -240,10 +240,7 @@ class Spaces:
     def frame_at(self, slot: Slot, first: int) -> bytes | None:
         """The held frame that begins at ``first``; ``None`` when it was folded away meanwhile."""
         replica, log = self._replicas.get(slot.stream), self._log_of(slot)
-        if replica is None or log is None:
-            return None
-        raw = next(replica.frames_after(log, first - 1), None)
-        return raw if raw is not None and parse(raw).first == first else None
+        return None if replica is None or log is None else replica.frame_at(log, first)
 
     @staticmethod
     def last_of(raw: bytes) -> int:
