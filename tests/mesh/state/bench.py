@@ -74,6 +74,8 @@ class Peer:
         self.table, self.name = table, name
         table.starts += 1
         self.env = table.env.node(f"{name}-{table.starts}")
+        call_at = self.env.call_at
+        self.env.call_at = lambda when, callback: call_at(when, partial(self._unless_dead, callback))  # type: ignore
         self.identity = Identity(seed or name.encode().ljust(32, b"."), self.env.suite)
         self.id = self.identity.id
         self.disk = disk if disk is not None else Disk()
@@ -127,10 +129,13 @@ class Peer:
     def _done(self) -> None:
         self.credit += 1
 
+    def _unless_dead(self, callback: Callable[[], None]) -> None:
+        if not self.dead:
+            callback()
+
     def crash(self) -> None:
         """The power goes: nothing of this object happens any more."""
         self.dead = True
-        self.env.call_at = lambda when, callback: _Never()  # type: ignore[method-assign,assignment,return-value]
         self.table.peers.pop(self.id, None)
 
     def told(self, kind: type[Fact]) -> list[Any]:
@@ -138,11 +143,6 @@ class Peer:
 
     def fed(self, kind: type[Any]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
-
-
-class _Never:
-    def cancel(self) -> None:
-        pass
 
 
 class Table:
