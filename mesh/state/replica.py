@@ -32,6 +32,7 @@ from transport.frame import SignedFrame, parse, parse_stub, seal
 from transport.identity import LOG_BYTES, NodeId, Origin
 
 FOLD_EVERY_NS = SECOND
+FOLD_READ_BYTES = 4 << 20  # of frames in one attempt, unless the base is larger still
 FRAME_WEIGHT = 128  # what a frame costs in an index besides its bytes
 
 
@@ -52,6 +53,7 @@ class Replica:
         self._stalled: set[Origin] = set()
         self._asked: set[tuple[Origin, NodeId]] = set()
         self._base_changed = False
+        self._is_stale = False  # the document shows what was taken back: it could not be read anew
         self.is_folding = False
         self.fold_after = 0  # monotonic ns of the next attempt
         self.base_bytes = 0
@@ -157,9 +159,11 @@ class Replica:
     def check_writable(self) -> None:
         """Raise unless a local write may begin: ``SpaceReadOnly``, ``BacklogFull``. Nothing has changed then."""
         journal = self.room.journal
-        if journal.fault is None and journal.has_room:
+        if journal.fault is None and self.fault is None and journal.has_room:
             return
-        if journal.fault is not None:
+        if journal.fault is None and self._is_stale:
+            self.room.env.call_at(self.room.env.mono(), self.on_recovered)  # not here: a write has already begun
+        if self.fault is not None or journal.fault is not None:
             raise self.fault or SpaceReadOnly(self.name, str(journal.fault))
         if not journal.has_room:
             raise BacklogFull(self.name, journal.backlog, self.room.config.backlog_bytes_max)
@@ -226,7 +230,10 @@ class Replica:
         self._renew(reason)
         if last >= first:
             self.room.journal.append([], [records.cut_from(own.slot, first)], saved=_nothing)
-            self.rebuild()
+            try:
+                self.rebuild()
+            except StorageFault:
+                self._is_stale = True  # not even readable now: shown as it was, until the disk is back
             self.room.tell(StateLost(self.name, first, last, fault))
         while self._flushes:
             _, flush = self._flushes.popleft()
@@ -255,7 +262,16 @@ class Replica:
             self._take_back("peers hold more of this log than this disk", "peers hold more of it than this disk")
 
     def on_recovered(self) -> None:
-        """The disk takes commits again."""
+        """The disk takes commits again. As long as it cannot be read the space stays read-only, and tries again at
+        each write."""
+        if self._is_stale:
+            if self.open_transaction is not None:
+                return
+            try:
+                self.rebuild()
+            except StorageFault:
+                return
+            self._is_stale = False
         self.fault = None
 
     async def flush(self) -> None:
@@ -466,26 +482,24 @@ class Replica:
         }
         if not spans:
             return
-        shares = [
-            ((last - floor) / (self.logs[origin].head.seq - floor), self.logs[origin])
-            for origin, (_, floor, last) in spans.items()
-        ]
-        frames, size = (
-            int(2 * sum(share * getattr(log, what) for share, log in shares)) for what in ("frames", "bytes")
-        )
-        if not self._is_worth(frames, size):
+        gain_frames = gain_bytes = 0.0
+        for origin, (_, floor, last) in spans.items():
+            log = self.logs[origin]
+            part = (last - floor) / (log.head.seq - floor)
+            gain_frames, gain_bytes = gain_frames + part * log.frames, gain_bytes + part * log.bytes
+        if not self._is_worth(int(2 * gain_frames), int(2 * gain_bytes)):
             return  # less than half of what would be worth it is stable yet
+        # Read here, since a storage serves one reader at a time; so much of each log as keeps the loop's turn short.
+        # A causal order goes on with at least one log whatever the shares, and the next attempt takes the rest.
+        share = max(FOLD_READ_BYTES, 2 * self.base_bytes) // len(spans)
+        frames = {origin: _first_bytes(self.logs[origin].frames_after(storage, floor, last), share)
+                  for origin, (_, floor, last) in spans.items()}  # fmt: skip
+        base, forks = self.base(), dict(self.forks)
         self.is_folding = True
         self._base_changed = False
-        forks = dict(self.forks)
 
         def work() -> tuple[Snapshot, bytes]:
-            frames = {
-                origin: [raw for _, raw in storage.scan(
-                    records.FRAMES, records.frame_key(slot, floor + 1), records.frame_key(slot, last + 1))]
-                for origin, (slot, floor, last) in spans.items()
-            }  # fmt: skip
-            folded = fold(self.base(), frames, forks)
+            folded = fold(base, frames, forks)
             return folded, folded.seal(room.identity, room.mesh)
 
         room.env.offload(work, self._on_folded)
@@ -499,8 +513,6 @@ class Replica:
 
     def _on_folded(self, outcome: tuple[Snapshot, bytes] | BaseException) -> None:
         self.is_folding = False
-        if isinstance(outcome, StorageFault):
-            return  # could not read: folding waits, nothing is lost by it
         if isinstance(outcome, BaseException):
             raise outcome
         snapshot, raw = outcome
@@ -634,6 +646,17 @@ class Replica:
         after = self.doc.value if self.on_events else {}
         keys = [key for key in dict.fromkeys((*before, *after)) if before.get(key) != after.get(key)]
         self._emit([event_at(self.doc._root, (key,), self.doc.actors, "", False) for key in keys])
+
+
+def _first_bytes(frames: Iterator[bytes], bytes_max: int) -> list[bytes]:
+    """The first frames, about ``bytes_max`` of them, and at least one."""
+    taken: list[bytes] = []
+    for raw in frames:
+        taken.append(raw)
+        bytes_max -= len(raw)
+        if bytes_max <= 0:
+            break
+    return taken
 
 
 def _nothing() -> None:

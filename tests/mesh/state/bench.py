@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from random import Random
 from typing import Any
@@ -36,13 +36,14 @@ MESH = Mesh("test", b"test-tag", b"test-mesh-id-16.", None)
 class Disk(MemoryStorage):
     """A disk that outlives its node, can be full, copied, and lose single records."""
 
-    __slots__ = ("broken", "commits", "full", "gate")
+    __slots__ = ("broken", "commits", "full", "gate", "unreadable")
 
     def __init__(self) -> None:
         super().__init__()
         self.full = False
         self.commits = 0
         self.broken: list[tuple[str, bytes]] = []
+        self.unreadable = False
         self.gate: Callable[[int], None] = lambda commits: None  # may raise, to cut the power before a commit
 
     def commit(self, puts: Sequence[Put], cuts: Sequence[Cut] = ()) -> None:
@@ -51,6 +52,16 @@ class Disk(MemoryStorage):
         self.gate(self.commits)
         super().commit(puts, cuts)
         self.commits += 1
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        if self.unreadable:
+            raise StorageFault("input/output error")
+        return super().get(table, key)
+
+    def scan(self, table: str, first: bytes, after: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        if self.unreadable:
+            raise StorageFault("input/output error")
+        return super().scan(table, first, after)
 
     def damage(self, table: str, key: bytes) -> None:
         self.broken.append((table, key))
