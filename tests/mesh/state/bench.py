@@ -230,7 +230,7 @@ class Table:
 
 
 def slot_of(peer: Peer, name: str = "main") -> Slot:
-    return peer.spaces._replicas[name].own.slot
+    return peer.spaces._replicas[name].writer.own.slot
 
 
 def frames_of(a: Peer, count: int) -> list[bytes]:

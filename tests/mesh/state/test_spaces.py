@@ -206,7 +206,7 @@ def test_a_crash_around_any_commit_loses_nothing_acknowledged_and_reuses_no_sequ
             a.space().counter("n").increment()
             if number % 3 == 0:
                 table.env.run_for(0.002)
-            durable = a.spaces._replicas["main"].own.saved.seq
+            durable = a.spaces._replicas["main"].writer.own.saved.seq
     except PowerCut:
         pass
     a.crash()
