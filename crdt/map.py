@@ -175,6 +175,9 @@ class MapStore(Store):
                 plain[key] = store.value(names)
         return plain
 
+    def size(self) -> int:
+        return len(self.children)
+
     def stores(self) -> Iterator[Store]:
         """All objects directly under it."""
         for slot in self.children.values():
