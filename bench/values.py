@@ -1,6 +1,6 @@
 """Documents without a network: a local operation with its bytes, and the same taken in from a frame, by type.
 
-Reference: what no replicated value can do without, in plain Python: pack key and value, unpack them, put them in a dict.
+Reference: what no replicated value can do without: pack key and value, unpack them, put them in a dict.
 CPU time, best of three, so that a busy machine does not blur it.
 """
 
