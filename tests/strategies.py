@@ -116,6 +116,8 @@ class Replica:
 
     doc: Document
     made: list[Operation] = field(default_factory=list)
+    backup: bytes = b""
+    restored: int = 0
 
     def do(self, acts: list[Action], *, fail: bool = False) -> None:
         """One action by itself, or several in a transaction that may fail at its end."""
@@ -160,6 +162,7 @@ class History:
 
     replicas: list[Replica]
     changes: list[Change] = field(default_factory=list)
+    clock: Callable[[], int] | None = None
 
     @property
     def docs(self) -> list[Document]:
@@ -191,6 +194,15 @@ class History:
             case ("snapshot", source, to):
                 one, other = self._pair(source, to)
                 other.join(one.snapshot())
+            case ("backup", at):
+                replica = self.replicas[at % len(self.replicas)]
+                replica.backup = replica.doc.snapshot()
+            case ("restore", at):
+                replica = self.replicas[at % len(self.replicas)]
+                if replica.backup:
+                    replica.restored += 1
+                    replica.doc = Document.load(replica.backup, actor=replica.doc.actor, clock_ms=self.clock)
+                    replica.doc.renew(f"{replica.doc.actor[:3]}{replica.restored}")
 
     def _pair(self, source: int, to: int) -> tuple[Document, Document]:
         size = len(self.replicas)
@@ -220,11 +232,12 @@ def commands(acts: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]
         st.tuples(st.just("send"), who, who, st.booleans()),
         st.tuples(st.just("part"), who, who, st.integers(1, 4)),
         st.tuples(st.just("snapshot"), who, who),
+        st.tuples(st.sampled_from(("backup", "restore")), who),
     )
 
 
 def run(steps: list[tuple[Any, ...]], replicas: int = 3, clock: Callable[[], int] | None = None) -> History:
-    history = History([Replica(Document(actor, clock)) for actor in ACTORS[:replicas]])
+    history = History([Replica(Document(actor, clock)) for actor in ACTORS[:replicas]], clock=clock)
     for step in steps:
         history.step(step)
     return history
@@ -267,6 +280,8 @@ def random_steps(rng: random.Random, count: int, replicas: int) -> list[tuple[An
 
     steps: list[tuple[Any, ...]] = []
     for _ in range(count):
+        if rng.random() < 0.04:
+            steps.append((rng.choice(("backup", "restore")), rng.randrange(replicas)))
         match rng.randrange(6):
             case 0 | 1 | 2:
                 steps.append(("do", rng.randrange(replicas), [act()], False))

@@ -153,7 +153,7 @@ def test_conflicts_name_what_is_kept_and_not_shown(history: History) -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_long_run_with_loss_repeats_disorder_and_snapshots(seed: int) -> None:
+def test_a_long_run_with_loss_repeats_disorder_snapshots_and_restored_backups(seed: int) -> None:
     rng = random.Random(seed)
     history = run(random_steps(rng, 150, 4), replicas=4, clock=lambda: rng.randrange(1, 50))
     for doc in history.docs:
