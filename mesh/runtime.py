@@ -48,7 +48,7 @@ from transport.dialer import Dialer
 from transport.errors import PeerFault
 from transport.frame import is_signed_frame
 from transport.identity import Identity, Mesh, NodeId
-from transport.link import Refusal
+from transport.link import EstablishedLink, Refusal
 
 log = logging.getLogger("gossamer")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -211,7 +211,9 @@ class Runtime:
         self.feed(do.LinkUp(peer, link.rtt_ns))
         self.spaces.linked(peer, True)
 
-    def _on_lost(self, link: Link, cause: str) -> None:
+    def _on_lost(self, link: EstablishedLink, cause: str) -> None:
+        if link.fault is not None:
+            self.tell(PeerMisbehaved(link.peer, link.fault.rule))
         self._serving.pop(link.peer, None)
         self.spaces.linked(link.peer, False)
         self.direct.lost(link.peer)
