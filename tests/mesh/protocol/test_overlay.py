@@ -16,7 +16,7 @@ def grown(size: int, seed: int = 1) -> Wire:
         wire.link(wire[names[number]], wire[names[wire.rng.randrange(number)]])
         wire.run_for(0.02)
     wire.run_until(lambda: knows_all(wire), within_s=3.0)
-    wire.run_for(8)
+    wire.run_for(4)
     return wire
 
 
@@ -63,7 +63,7 @@ def test_a_third_of_a_large_mesh_is_cut_off_and_returns() -> None:
     wire = grown(18)
     names = list(wire.boxes)
     wire.cut(names[:6], names[6:])
-    wire.run_for(12)
+    wire.run_for(6)
     assert set(wire["n00"].states().values()) == {"alive", "down"}
     wire["n00"].write()
     wire["n17"].write()
