@@ -24,6 +24,12 @@ class AddressRecord:
     at_ns: int = 0  # when ``outcome`` was
     linked_ns: int = -1  # when a link was last made to, or from, this host; -1: never
     barred_until_ns: int = 0  # it answered as somebody who will not change soon
+    named: int = 0  # when it was named last, as a count of namings: the higher, the fresher the news
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether the last try there came to nothing."""
+        return self.outcome not in ("", "linked", "crossed")
 
 
 @dataclass(slots=True, eq=False)
@@ -39,29 +45,36 @@ class Candidate:
     insist: bool = False  # it said "crossed", and still there is no link
     resolved: NodeId | None = None  # who answered last at an address of nobody in particular
     failures: int = 0  # rounds in a row that came to nothing
+    second_looks: int = 0  # rounds that may still be repeated at once, since its link was lost
     rests_until_ns: int = 0  # hints do not wake it before
     next_ns: int | None = None  # when it is tried again
     ended_ns: int = -(1 << 62)  # when the last round ended
     timer: Timer | None = None
+    namings: int = 0
 
     @property
     def key(self) -> Key:
         return next(iter(self.addresses)) if self.node is None else self.node
 
     def add(self, addresses: tuple[str, ...]) -> list[str]:
-        """Remember these; which of them are new. Past ``ADDRESSES_MAX`` the one that failed longest ago goes."""
-        fresh = [each for each in dict.fromkeys(addresses[:ADDRESSES_MAX]) if each not in self.addresses]
-        for address in fresh:
-            if len(self.addresses) >= ADDRESSES_MAX:
-                worst = min(self.addresses.values(), key=lambda record: (record.linked_ns, record.at_ns))
-                del self.addresses[worst.address]
-            self.addresses[address] = AddressRecord(address)
+        """Remember these, best first; which of them are new. Past ``ADDRESSES_MAX`` one that failed goes, else the one
+        that was named longest ago."""
+        said = list(dict.fromkeys(addresses[:ADDRESSES_MAX]))
+        fresh = [each for each in said if each not in self.addresses]
+        self.namings += 1
+        for address in said:
+            if address not in self.addresses:
+                if len(self.addresses) >= ADDRESSES_MAX:
+                    old = [each for each in self.addresses.values() if each.address not in said]
+                    del self.addresses[min(old, key=lambda record: (not record.is_failed, record.named)).address]
+                self.addresses[address] = AddressRecord(address)
+            self.addresses[address].named = self.namings
         return fresh
 
     def order(self, now_ns: int) -> list[str]:
-        """Where to try, best first: where a link was made last, then as they came; not the barred ones."""
+        """Where to try, best first: what did not fail before what did, fresh news before old; not the barred ones."""
         free = [each for each in self.addresses.values() if each.barred_until_ns <= now_ns]
-        free.sort(key=lambda record: -record.linked_ns)
+        free.sort(key=lambda record: (record.is_failed, -record.named))
         return [each.address for each in free]
 
     def best(self) -> list[str]:

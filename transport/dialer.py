@@ -18,7 +18,7 @@ from typing import Any
 from transport.audit import Audit
 from transport.base import MILLISECOND, SECOND, Conduit, DialFault, Env, Hint
 from transport.candidates import Candidate, CandidateTable, Key
-from transport.errors import Selfie, WrongMesh, WrongSecret, WrongVersion
+from transport.errors import HandshakeCut, Selfie, WrongMesh, WrongSecret, WrongVersion
 from transport.handshake import BOOT_BYTES, Proven
 from transport.identity import Identity, Mesh, NodeId
 from transport.lanes import LanesConfig
@@ -43,6 +43,8 @@ class DialerConfig:
     handshake_timeout_s: float = 5.0  # the issue's bound; two round trips and four Ed25519 operations
     backoff_min_s: float = 0.2
     backoff_max_s: float = 30.0  # full jitter (Brooker 2015): half of it on average
+    second_look_s: float = 0.03  # after a link was lost and the re-dial hung up: closing a process's sockets takes less
+    second_looks_max: int = 3
     barred_s: float = 60.0  # an address that answered as another mesh, or as ourselves
     rest_s: float = 60.0  # no hint wakes a peer that was evicted or banned before; guess
     hint_gap_s: float = 0.5  # between two rounds that live hints start for one peer
@@ -60,6 +62,11 @@ class DialerConfig:
             raise ValueError(f"need 0 < hinted_dials_max <= dials_max, 0 < backoff_min_s <= backoff_max_s, got {self}")
         if min(self.candidates_max, self.half_open_max, self.half_open_per_host_max, self.reports_max) < 1:
             raise ValueError(f"bounds are at least 1, got {self}")
+
+
+# Outcomes of a host that took the connection and let go of it: the sockets of a process that dies close one by one,
+# its links first, and a dial that comes in between lands in the backlog of a listener that nobody serves any more.
+_HUNG_UP = frozenset((DialFault.TLS.value, HandshakeCut.reason))
 
 
 def _ns(seconds: float) -> int:
@@ -147,7 +154,10 @@ class Dialer:
             self._hint(hint.node, hint.node, hint.addresses, hint.source)
 
     def connect(self, member: NodeId, addresses: tuple[str, ...]) -> None:
-        """Hold a link to ``member`` from now on: dialled at once, and again whenever it is lost, until ``forget``."""
+        """Hold a link to ``member`` from now on: dialled at once, and again whenever it is lost, until ``forget``.
+
+        Asked again while there is none, it dials at once too, whatever the back-off; ``addresses`` are added to those
+        known, and tried first."""
         if self._is_closed or member == self._identity.id:
             return
         candidate = self._candidate(member, member, addresses, is_wanted=True)
@@ -163,7 +173,7 @@ class Dialer:
             self._rounds.stop(member)
 
     def redial(self, member: NodeId) -> None:
-        """Try ``member`` now, whatever its back-off, and bars, say. Nothing for one that is linked or unknown."""
+        """Try ``member`` now, whatever its back-off and bars say. Nothing for one that is linked or unknown."""
         candidate = self._table.get(member)
         if candidate is not None and not self._is_closed and member not in self._links:
             candidate.failures = 0
@@ -326,6 +336,10 @@ class Dialer:
 
     def _failed(self, round: Round) -> None:
         candidate = round.candidate
+        if candidate.second_looks and not round.has_told and not _HUNG_UP.isdisjoint(round.outcomes.values()):
+            candidate.second_looks -= 1  # it may be dying this very moment: look again before anything is said
+            self._start_at(candidate, self._env.mono() + _ns(self._config.second_look_s))
+            return
         candidate.failures += 1
         candidate.insist = False
         lasts = candidate.is_wanted or candidate.is_lasting or candidate.is_proven
@@ -418,6 +432,7 @@ class Dialer:
 
     def _lost(self, candidate: Candidate, cause: str, lived: bool) -> None:
         now = self._env.mono()
+        candidate.second_looks = self._config.second_looks_max
         if cause in ("evicted", "banned"):
             candidate.rests_until_ns = now + _ns(self._config.rest_s)
         if not candidate.is_wanted and cause in ("evicted", "banned", "left"):

@@ -1,7 +1,7 @@
 """The way in: accepted sockets until they are open WebSockets, bounded in number, time and memory.
 
 Strangers can open sockets as fast as they like. What is no upgraded WebSocket ``UPGRADE_S`` after it was accepted is
-cut. Who says nothing costs a descriptor only, for TLS begins with the first byte (Python's TLS takes 0.3-0.7 MB a
+cut. Who does not say a whole ClientHello costs a descriptor only, for TLS begins with that (Python's takes 0.3-0.7 MB a
 connection). Each of the two stages holds a bounded number; the next one pushes out the oldest that had ``GRACE_S``, or
 waits until there is such a one. An honest upgrade takes 5 ms, so a flood of half-open connections costs honest ones
 little.
@@ -19,12 +19,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 UPGRADE_S = 5.0  # guess: TLS and HTTP upgrade take 2 round trips; 5 s is the slowest usable link
-SILENT_MAX = 256  # sockets that have not said a word: a descriptor and a task each
+SILENT_MAX = 256  # sockets that have not said hello: a descriptor and a task each
 SHAKING_MAX = 48  # in TLS or HTTP: 30 MB at worst; 48 each 5 ms is more than a core can do
 GRACE_S = 0.1  # guess: 20 times what an honest upgrade takes on a LAN
 BACKLOG = 256  # accepted by the kernel and not yet by us
 UNSENT_BYTES = 256 << 10  # kernel send queue: deep enough for a LAN, shallow enough that control overtakes soon
 WINDOW_BYTES = 4 << 20  # the receive window of who is proven: 1 Gbit/s over 30 ms
+_HELLO_BYTES_MAX = 8192  # OpenSSL's has 300 bytes, 1.6 KB with post-quantum keys
 _PAUSE_S = 0.1  # after the system refused a socket (no descriptors left)
 _ROOM_S = 0.01  # how often who waits for room looks again
 _SILENCE_MS = 10_000  # a cut cable ends a socket that has data to send; membership notices far earlier
@@ -91,7 +92,7 @@ class Door:
 
     async def _admit(self, entry: _Pending) -> None:
         try:
-            await self._first_byte(entry.socket)
+            await self._hello(entry.socket)
             await self._make_room(self._shaking, SHAKING_MAX)
             self._silent.pop(entry, None)
             self._shaking[entry] = None
@@ -110,11 +111,12 @@ class Door:
             entry.socket.close()
             self._forget(entry)
         except asyncio.CancelledError:
+            # Evicted. Not raised on: the task would keep the exception, that its frames, those the TLS buffers (0.3 MB)
+            # until a garbage collection, and a flood fills memory faster than that.
             entry.socket.close()
-            raise
 
-    async def _first_byte(self, accepted: socket.socket) -> None:
-        """Until there is something to read, or the end."""
+    async def _hello(self, accepted: socket.socket) -> None:
+        """Until the kernel holds a whole TLS ClientHello. Raises ``OSError`` when what came is none, or the end."""
         ready: asyncio.Future[None] = self._loop.create_future()
         try:
             self._loop.add_reader(accepted, _resolve, ready)
@@ -124,6 +126,14 @@ class Door:
             await ready
         finally:
             self._loop.remove_reader(accepted)
+        while True:
+            head = accepted.recv(_HELLO_BYTES_MAX, socket.MSG_PEEK)
+            size = 5 + int.from_bytes(head[3:5], "big")
+            if not b"\x16\x03".startswith(head[:2]) or not head or size > _HELLO_BYTES_MAX:
+                raise ConnectionAbortedError("no TLS")
+            if len(head) >= size > 5:
+                return
+            await asyncio.sleep(_ROOM_S)  # in pieces: rare, and the socket would report itself readable all the time
 
     async def _make_room(self, stage: dict[_Pending, None], size_max: int) -> None:
         while len(stage) >= size_max:

@@ -15,6 +15,7 @@ from transport.base import SECOND, Lane, Timer
 from transport.identity import NodeId, Origin
 
 ASKS_MAX = 4096  # of all peers together, waiting for a commit here; past it the oldest goes, and its asker times out
+LEVELS = ("one", "quorum", "all")
 SMALL = 64  # entries in a report that still travels as control
 
 
@@ -70,6 +71,8 @@ class Durability:
             for node, state, durable, since in standings
             if node != self._room.identity.id
         }
+        for gone in [node for node in self._known if node not in self._members and node not in self._unsent]:
+            del self._known[gone]
         self._settle()
 
     def counted(self) -> list[NodeId]:
@@ -164,10 +167,9 @@ class Durability:
 
     # -- confirmation ------------------------------------------------------------------------------------------------
 
-    async def confirm(self, log: Log, level: str, timeout_s: float) -> None:
-        """Return once enough members have ``log``, as far as it is durable here. Raises ``NotConfirmed``."""
-        if level not in ("one", "quorum", "all"):
-            raise ValueError(f"confirm by 'one', 'quorum' or 'all', not {level!r}")
+    async def confirm(self, log: Log, level: str, deadline_ns: int) -> None:
+        """Return once ``level`` of the members have ``log``, as far as it is durable here now. Raises ``NotConfirmed``
+        at ``deadline_ns`` (monotonic)."""
         self._numbers += 1
         number = self._numbers
         confirm = _Confirm(log.slot, log.saved.seq, level, asyncio.get_running_loop().create_future())
@@ -175,8 +177,7 @@ class Durability:
         try:
             self._settle()
             if not confirm.done.done():
-                when = self._room.env.mono() + int(timeout_s * SECOND)
-                confirm.timer = self._room.env.call_at(when, confirm.give_up)
+                confirm.timer = self._room.env.call_at(deadline_ns, confirm.give_up)
                 for peer in self._unsent:
                     self._ask(peer, number, confirm)
             if not await confirm.done:

@@ -23,15 +23,15 @@ from mesh.protocol.effects import Forked, Gap, Head, Held, Repeated, Slot
 from mesh.protocol.facts import Dropped, LogForked, LogRenewed, SpaceStalled, StateLost
 from mesh.state import records
 from mesh.state.aside import Aside
-from mesh.state.config import StateConfig
 from mesh.state.folding import Replay, Snapshot, changes_of, fold, load, missing_cause
-from mesh.state.log import Log
+from mesh.state.log import BOTTOM, Log
 from mesh.state.room import Room
 from mesh.state.sealer import Sealer
-from transport.base import MILLISECOND, Lane, StorageFault
+from transport.base import MILLISECOND, SECOND, Lane, StorageFault
 from transport.frame import SignedFrame, parse, parse_stub, seal
 from transport.identity import LOG_BYTES, NodeId, Origin
 
+FOLD_EVERY_NS = SECOND
 FRAME_WEIGHT = 128  # what a frame costs in an index besides its bytes
 
 
@@ -53,6 +53,7 @@ class Replica:
         self._asked: set[tuple[Origin, NodeId]] = set()
         self._base_changed = False
         self.is_folding = False
+        self.fold_after = 0  # monotonic ns of the next attempt
         self.base_bytes = 0
         self.frames = self.bytes = 0  # of all logs above their floors, about
         self.open_transaction: object | None = None
@@ -116,7 +117,7 @@ class Replica:
     def _is_own_broken(self, loose: list[SignedFrame]) -> bool:
         mine = records.log_key(self.own.slot)
         damaged = any(
-            key.startswith(mine) or (table == records.BASE and key == self._key)
+            key.startswith(mine) or not key or (table == records.BASE and key == self._key)
             for table, key in self.room.storage.damaged()
         )
         return damaged or any(frame.origin == self.own.slot.origin for frame in loose)
@@ -124,6 +125,7 @@ class Replica:
     def base(self) -> Snapshot:
         """What lies below the floors, from storage."""
         raw = self.room.storage.get(records.BASE, self._key)
+        self.base_bytes = len(raw or b"")
         return Snapshot(self.name, {}, b"") if raw is None else Snapshot.parse(raw)
 
     def log(self, origin: Origin) -> Log:
@@ -237,6 +239,14 @@ class Replica:
         self.own = self.log(origin)
         self.doc.renew(self.own.actor)
         self.room.tell(LogRenewed(old, origin, reason))
+
+    def forked_log_seen(self, origin: Origin, seq: int, peer: NodeId) -> None:
+        """A peer holds more of a forked log than is kept here. If it had folded that before the proof came, everyone
+        had agreed on it: its snapshot will say so. Otherwise it sends frames, and they are ignored."""
+        log = self.logs.get(origin)
+        if log is not None and log.fork and seq >= log.fork and (origin, peer) not in self._asked:
+            self._asked.add((origin, peer))
+            self.room.send(peer, Want(self.name, origin, log.head.seq), Lane.CONTROL)
 
     def own_log_seen(self, origin: Origin, seq: int) -> None:
         """A peer holds ``seq`` of one of our logs. Nothing leaves us before it is durable, so if that is more than we
@@ -435,16 +445,26 @@ class Replica:
         """Fold the logs up to ``cut``, which every member that counts has on disk, into the base; cut them there.
 
         Off the loop: the base is loaded, the frames are put on top, and the result is signed. The live document has no
-        part in it. One storage batch then replaces the base and removes the frames.
+        part in it. One storage batch then replaces the base and removes the frames. At most one attempt a second.
         """
+        self.fold_after = self.room.env.mono() + FOLD_EVERY_NS
         room, storage = self.room, self.room.storage
         spans = {
             origin: (log.slot, log.floor.seq, head.seq)
             for origin, head in cut.items()
             if (log := self.logs[origin]).floor.seq < head.seq <= log.saved.seq and self._agrees(log, head)
         }
-        if self.is_folding or not spans:
+        if not spans:
             return
+        shares = [
+            ((last - floor) / (self.logs[origin].head.seq - floor), self.logs[origin])
+            for origin, (_, floor, last) in spans.items()
+        ]
+        frames, size = (
+            int(2 * sum(share * getattr(log, what) for share, log in shares)) for what in ("frames", "bytes")
+        )
+        if not self._is_worth(frames, size):
+            return  # less than half of what would be worth it is stable yet
         self.is_folding = True
         self._base_changed = False
         forks = dict(self.forks)
@@ -503,11 +523,15 @@ class Replica:
         self.room.journal.append([(records.BASE, self._key, raw)], cuts,
                                  saved=saved or _nothing, lost=None if saved else lost)  # fmt: skip
 
-    def is_heavy(self, config: StateConfig) -> bool:
-        """Whether folding is worth its price, which grows with the base: it is loaded and written anew."""
-        weight = self.bytes + FRAME_WEIGHT * self.frames
-        wanted = max(self.base_bytes, config.fold_bytes)
-        return weight >= wanted or (self.frames >= config.fold_frames and weight >= self.base_bytes)
+    def may_fold(self) -> bool:
+        """Whether there is enough above the floors. Cheap: asked after every commit."""
+        return not self.is_folding and self._is_worth(self.frames, self.bytes)
+
+    def _is_worth(self, frames: int, size: int) -> bool:
+        """Whether folding so much is worth its price, which grows with the base: it is loaded and written anew."""
+        config = self.room.config
+        weight = size + FRAME_WEIGHT * frames
+        return weight >= self.base_bytes and (weight >= config.fold_bytes or frames >= config.fold_frames)
 
     def snapshot(self) -> bytes:
         """The base as this node vouches for it, for peers that are behind the floors."""
@@ -582,8 +606,17 @@ class Replica:
             ]
             for origin, log in self.logs.items()
         }
-        replay.run(frames, lambda frame: None)
+        heads = {origin: Head(stub.last, stub.digest) for origin, stub in base.stubs.items()}
+
+        def applied(frame: SignedFrame) -> None:
+            heads[frame.origin] = Head(frame.last, frame.digest)
+
+        replay.run(frames, applied)
         self.seqs = replay.seqs
+        for origin, log in self.logs.items():
+            if self.seqs.get(log.actor, 0) < log.head.seq:  # a record broke since: repair brings it again
+                log.head = heads.get(origin, BOTTOM)
+                log.saved = min(log.saved, log.head)
         before = self.doc.value if self.on_events else {}
         guard = self.doc.guard
         vars(self.doc).update(vars(fresh))  # in place: handles know their document, and hold nothing else of it

@@ -76,6 +76,11 @@ class Space:
         return self._replica.name
 
     @property
+    def actor(self) -> str:
+        """Who this node is in this space: what a bounded counter's ``transfer`` of another node names."""
+        return self._doc.actor
+
+    @property
     def value(self) -> dict[str, Any]:
         """Everything in it as fresh plain Python, by key."""
         value: dict[str, Any] = self._doc.value

@@ -11,7 +11,7 @@ from mesh.protocol.effects import Event, Held, Repeated, Slot
 from mesh.protocol.facts import ClockAhead, Dropped, Fact, StateDamaged
 from mesh.state import records
 from mesh.state.config import StateConfig
-from mesh.state.confirm import Durability
+from mesh.state.confirm import LEVELS, Durability
 from mesh.state.folding import SNAPSHOT_BYTES_MAX, Snapshot
 from mesh.state.intake import Done, Intake, Pending
 from mesh.state.journal import Journal
@@ -19,13 +19,13 @@ from mesh.state.log import Log
 from mesh.state.replica import Replica
 from mesh.state.room import Room
 from mesh.state.space import Space
-from transport.base import MILLISECOND, SECOND, Cut, Env, Lane, Put, Storage, StorageFault
+from transport.base import MILLISECOND, SECOND, Cut, Env, Lane, Put, Storage, StorageFault, Timer
 from transport.errors import FrameInvalid, PeerFault
 from transport.frame import KIND_CHANGES, STREAM_BYTES_MAX, SignedFrame, parse, parse_stub
 from transport.identity import Identity, Mesh, NodeId, Origin
 
 HLC_LOGICAL_BITS = 16  # of a stamp; the rest is milliseconds
-AHEAD_TOLD_EVERY_NS = 60 * SECOND
+TOLD_EVERY_NS = 60 * SECOND
 AHEAD_TOLD_MAX = 1024  # origins remembered for that
 
 
@@ -59,6 +59,8 @@ class Spaces:
         self._linked: dict[NodeId, None] = {}
         self._transfers: dict[NodeId, _Transfer] = {}
         self._ahead_told: dict[Origin, int] = {}
+        self._fold_timer: Timer | None = None
+        self._full_told = 0  # monotonic ns before which it is not said again
         self.journal.on_recovered.append(self._on_recovered)
         self.journal.on_room.append(self._intake.wake)
 
@@ -104,6 +106,8 @@ class Spaces:
             space.end()
         self._intake.close()
         self._durability.close()
+        if self._fold_timer is not None:
+            self._fold_timer.cancel()
         self.journal.close()
 
     def keep(self, puts: Sequence[Put], cuts: Sequence[Cut] = ()) -> None:
@@ -137,8 +141,13 @@ class Spaces:
 
     async def _confirm(self, replica: Replica, level: str, timeout_s: float) -> None:
         await replica.flush()
-        if replica.own.saved.seq:
-            await self._durability.confirm(replica.own, level, timeout_s)
+        own = self._room.identity.id
+        logs = [log for log in replica.logs.values() if log.slot.origin.node == own and log.saved.seq]
+        if level not in LEVELS:
+            raise ValueError(f"confirm by {', '.join(map(repr, LEVELS))}, not {level!r}")
+        deadline = self._room.env.mono() + int(timeout_s * SECOND)
+        for log in logs:  # mostly one; more after a restored backup or a disk that refused
+            await self._durability.confirm(log, level, deadline)
 
     # -- frames in ---------------------------------------------------------------------------------------------------
 
@@ -178,11 +187,18 @@ class Spaces:
         if not pending.is_genuine:
             self._room.on_fault(peer, "a frame is signed by its origin")
         elif (replica := self._replica(frame.stream)) is None:
-            self._room.tell(Dropped("spaces", 1))
+            self._tell_full()
         else:
             self._look_at_clock(frame)
             replica.offer(frame, peer)
         pending.done()
+
+    def _tell_full(self) -> None:
+        """Somebody writes to more spaces than this node holds: say so, but not for every frame."""
+        mono = self._room.env.mono()
+        if mono >= self._full_told:
+            self._full_told = mono + TOLD_EVERY_NS
+            self._room.tell(Dropped("spaces", 1))
 
     def _look_at_clock(self, frame: SignedFrame) -> None:
         now = self._room.env.now() // MILLISECOND
@@ -191,7 +207,7 @@ class Spaces:
             return
         mono = self._room.env.mono()
         told = self._ahead_told.get(frame.origin)
-        if told is None or mono - told >= AHEAD_TOLD_EVERY_NS:
+        if told is None or mono - told >= TOLD_EVERY_NS:
             if len(self._ahead_told) >= AHEAD_TOLD_MAX:
                 del self._ahead_told[next(iter(self._ahead_told))]
             self._ahead_told[frame.origin] = mono
@@ -215,6 +231,11 @@ class Spaces:
             frames.append(raw)
             size += len(raw)
         return frames
+
+    def floor_of(self, slot: Slot) -> int:
+        """Up to where a log was folded; ``frames_after`` that is never ``None``."""
+        log = self._log_of(slot)
+        return 0 if log is None else log.floor.seq
 
     def frame_at(self, slot: Slot, first: int) -> bytes | None:
         """The held frame that begins at ``first``; ``None`` when it was folded away meanwhile."""
@@ -251,11 +272,17 @@ class Spaces:
                 self._on_part(peer, message)
 
     def peer_holds(self, peer: NodeId, entries: Iterable[Have]) -> None:
-        """``peer`` says what it holds. More of our own log than we have: our disk is an old one."""
+        """``peer`` says what it holds. More of our own log than we have: our disk is an old one. More of a forked log:
+        perhaps it folded that before anyone knew."""
         own = self._room.identity.id
         for entry in entries:
+            replica = self._replicas.get(entry.stream)
+            if replica is None:
+                continue
             if entry.origin[:32] == own:
-                self.own_log_seen(Slot(entry.stream, Origin(entry.origin)), entry.seq, entry.head)
+                replica.own_log_seen(Origin(entry.origin), entry.seq)
+            if replica.forks:
+                replica.forked_log_seen(Origin(entry.origin), entry.seq, peer)
 
     def own_log_seen(self, slot: Slot, seq: int, head: bytes) -> None:
         """Somebody holds one of our logs up to ``seq``."""
@@ -361,10 +388,15 @@ class Spaces:
             self._maybe_fold(replica)
 
     def _maybe_fold(self, replica: Replica) -> None:
-        config = self._room.config
-        if replica.is_folding or not replica.is_heavy(config):
-            return
-        replica.fold(self._durability.stable(replica.logs.values()))
+        if self._fold_timer is None and replica.may_fold():
+            when = max(replica.fold_after, self._room.env.mono())
+            self._fold_timer = self._room.env.call_at(when, self._on_fold_time)
+
+    def _on_fold_time(self) -> None:
+        self._fold_timer = None
+        for replica in self._replicas.values():
+            if replica.may_fold():
+                replica.fold(self._durability.stable(replica.logs.values()))
 
 
 class _Transfer:

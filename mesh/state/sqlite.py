@@ -51,11 +51,23 @@ def _lock(path: Path) -> IO[bytes]:
     return file
 
 
+def _is_whole(connection: sqlite3.Connection) -> bool:
+    """Whether every page is where it should be. What is *in* the values is the checksums' to say."""
+    try:
+        return bool(connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",))
+    except sqlite3.OperationalError:
+        raise  # locked, no space, no permission: not broken
+    except sqlite3.DatabaseError:
+        return False
+
+
 class SqliteStorage:
     """``base.Storage`` in ``directory``/state.db, for one process: a second one gets ``StorageInUse`` at once.
 
     One connection writes (``commit``, off the loop, one at a time), another reads (WAL lets both go on). Tables come
-    into being when first written. Raises ``StorageFault`` with the file's name and a remedy.
+    into being when first written. A file whose pages are broken is salvaged into a new one, and kept beside it as
+    ``state.db.broken-N``; ``damaged`` then names tables with the key ``b""``, as nobody knows what was lost. Raises
+    ``StorageFault`` with the file's name and a remedy when even that is impossible.
     """
 
     def __init__(self, directory: str) -> None:
@@ -69,6 +81,10 @@ class SqliteStorage:
         self._damaged: dict[tuple[str, bytes], None] = {}
         try:
             self._writer = self._connect()
+            if not _is_whole(self._writer):
+                self._writer.close()
+                self._salvage()
+                self._writer = self._connect()
             self._reader = self._connect()
             names = self._reader.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             self._tables.update(str(name) for (name,) in names)
@@ -87,6 +103,29 @@ class SqliteStorage:
         connection.execute("PRAGMA journal_size_limit = 8388608")
         connection.execute("PRAGMA cache_size = -4096")
         return connection
+
+    def _salvage(self) -> None:
+        """Move the broken file aside and copy into a new one whatever of it can be read and believed."""
+        beside = (self._path.with_name(f"{FILE}.broken-{number}") for number in range(1, 1 << 16))
+        broken = next(path for path in beside if not path.exists())
+        for suffix in ("", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                self._path.with_name(FILE + suffix).rename(broken.with_name(broken.name + suffix))
+        fresh = self._writer = self._connect()
+        with contextlib.closing(sqlite3.connect(broken, isolation_level=None)) as source:
+            names = [str(name) for (name,) in source.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            for table in filter(str.isidentifier, names):
+                self._damaged[table, b""] = None
+                self._create(table)
+                insert = f'INSERT OR REPLACE INTO "{table}" (key, value) VALUES (?, ?)'
+                fresh.execute("BEGIN IMMEDIATE")
+                for order in ("ASC", "DESC"):  # from both ends, each up to the first page that cannot be read
+                    with contextlib.suppress(sqlite3.DatabaseError):
+                        for key, stored in source.execute(f'SELECT key, value FROM "{table}" ORDER BY rowid {order}'):
+                            if isinstance(key, bytes) and isinstance(stored, bytes):
+                                fresh.execute(insert, (key, stored))  # its checksum is looked at when it is read
+                fresh.execute("COMMIT")
+        fresh.close()
 
     def _fault(self, act: str, error: Exception) -> StorageFault:
         text = str(error)

@@ -18,6 +18,11 @@ from transport.interfaces import Interface
 LO = Interface("lo", 1, "127.0.0.1", 4)
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mdns, "START_S", 0.0)
+
+
 def service(**told: Any) -> Any:
     """A stranger's service as zeroconf would give it."""
     properties = {b"v": b"1", b"m": b"mesh-tag".hex().encode(), b"n": str(identity(2).id).encode()}
@@ -62,6 +67,14 @@ async def test_without_an_interface_it_waits_softly_and_stops_at_once() -> None:
     source.rescan()
     await asyncio.wait_for(source.stop(), 1.0)
     assert source.explain()["state"] == "stopped"
+    await world.close()
+
+
+async def test_a_stop_right_after_the_start_waits_for_nothing() -> None:
+    world = env(list)
+    source = MulticastDns(world, interfaces=world.interfaces)
+    await source.start(announcement(1), lambda _: None)
+    await asyncio.wait_for(source.stop(), 0.5)
     await world.close()
 
 

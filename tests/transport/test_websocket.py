@@ -412,6 +412,38 @@ async def test_half_open_connections_are_cut_in_time(net: Net, monkeypatch: pyte
         writer.close()
 
 
+async def test_a_hello_in_pieces_is_understood(net: Net) -> None:
+    listener = await net.listen()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = client_context().wrap_bio(incoming, outgoing)
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    hello = outgoing.read()
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    tail = len(hello) // 2
+    for piece in (hello[:1], hello[1:4], hello[4:tail], hello[tail:]):
+        writer.write(piece)
+        await asyncio.sleep(0.02)
+    answer = await asyncio.wait_for(reader.readexactly(3), WAIT_S)
+    assert answer == b"\x16\x03\x03"  # the server's hello
+    writer.close()
+
+
+@pytest.mark.parametrize("opening", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\xff\xff", b"\x16\x02", b""])
+async def test_what_is_no_hello_is_cut_at_once_and_costs_no_tls(net: Net, opening: bytes) -> None:
+    listener = await net.listen()
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    writer.write(opening)
+    writer.write_eof()
+    try:
+        assert await asyncio.wait_for(reader.read(), WAIT_S) == b""
+    except ConnectionResetError:
+        pass  # cut is cut
+    assert listener.explain()["tls"] == 1
+    assert listener.explain()["pending"] == 0
+    writer.close()
+
+
 async def test_a_crowd_of_half_open_connections_does_not_keep_nodes_out(net: Net) -> None:
     listener = await net.listen()
     crowd: list[socket.socket] = []

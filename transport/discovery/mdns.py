@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SERVICE = "_gossamer._tcp.local."
 VERSION = b"1"
+START_S = 0.5  # the scout goes first: importing and starting zeroconf would slow the very links it makes
 STEP_S = 10.0  # registering takes 1.7 s; what takes this long hangs
 CLOSE_S = 1.0  # for saying goodbye
 RESOLVE_S = 3.0
@@ -78,6 +79,7 @@ class MulticastDns:
         self._on_hint = _ignore
         if self._task is not None:
             self._task.cancel()
+        if self._state != "not started":  # else it was cancelled before its first step
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(2 * CLOSE_S):
                     await self._ended.wait()
@@ -87,6 +89,9 @@ class MulticastDns:
         """One zeroconf after the other: each lives until the interfaces change or it fails."""
         wait_s = RETRY_S[0]
         try:
+            self._state = "waiting"
+            if START_S:
+                await self._env.sleep(START_S)
             while True:
                 self._interfaces = self._usable(announcement)
                 if self._interfaces:

@@ -131,7 +131,10 @@ class Scout:
         known, self._interfaces = self._interfaces, found
         fresh = [each for each in found if each not in known]
         for each in known:
-            if each not in found and (side := self._sides.get(each.version)):
+            if each in found:
+                continue
+            self._errors.pop(f"{each.host} ({each.name})", None)
+            if side := self._sides.get(each.version):
                 side.leave(each)
         for each in fresh:
             if side := self._sides.get(each.version):

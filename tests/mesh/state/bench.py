@@ -7,6 +7,7 @@ from functools import partial
 from random import Random
 from typing import Any
 
+from crdt import Document
 from mesh.messages import (
     CHUNK_BYTES_MAX,
     ConfirmAsk,
@@ -26,6 +27,7 @@ from mesh.state.spaces import Spaces
 from mesh.state.storage import MemoryStorage
 from tests.fake_env import FakeEnv, FastSuite
 from transport.base import Cut, Lane, Put, Storage, StorageFault
+from transport.frame import seal
 from transport.identity import Identity, Mesh, NodeId, Origin
 
 MESH = Mesh("test", b"test-tag", b"test-mesh-id-16.", None)
@@ -218,3 +220,25 @@ class Table:
 
 def slot_of(peer: Peer, name: str = "main") -> Slot:
     return peer.spaces._replicas[name].own.slot
+
+
+def frames_of(a: Peer, count: int) -> list[bytes]:
+    """One frame an increment."""
+    for _ in range(count):
+        a.space().counter("n").increment()
+        a.env.run_for(0.01)
+    frames = a.spaces.frames_after(slot_of(a), 0, 1 << 30)
+    assert frames is not None
+    assert len(frames) == count
+    return frames
+
+
+def forged(peer: Peer, first: int, previous: bytes, amount: int) -> bytes:
+    """A second history, signed by the real key."""
+    items: list[bytes] = []
+    doc = Document(str(slot_of(peer).origin), on_change=lambda change: items.append(change.item()))
+    doc.counter("n").increment(amount)
+    return seal(
+        peer.identity, MESH, stream="main", log=slot_of(peer).origin.log, first=first, count=1, hlc=1,
+        previous=previous, items=items,
+    ).raw  # fmt: skip

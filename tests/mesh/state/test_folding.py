@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mesh.messages import Have
 from mesh.protocol.effects import Held
 from mesh.state import records
 from mesh.state.folding import Snapshot
 from mesh.state.storage import MemoryStorage
-from tests.mesh.state.bench import MESH, Peer, Table, slot_of
+from tests.mesh.state.bench import MESH, Peer, Table, forged, slot_of
 from transport.errors import PeerFault
 from transport.frame import parse, parse_stub
 
@@ -34,7 +35,8 @@ def test_a_lone_node_folds_what_is_on_its_disk_and_goes_on_after_a_restart() -> 
     for _ in range(50):
         write(a, 40)
         table.env.run_for(0.05)
-    assert count_frames(a) < 60
+    table.env.run_for(2.0)
+    assert count_frames(a) < 20
     digest = a.space().digest()
     a.crash()
     again = Peer(table, "a", disk=a.disk, seal_items=4, fold_frames=20)
@@ -138,6 +140,30 @@ def test_a_restored_backup_below_the_cut_comes_back_by_snapshot() -> None:
 ACTS = st.sampled_from(["a", "b", "cut", "heal", "wait", "restart"])
 
 
+def test_a_history_everyone_folded_is_not_undone_by_a_later_proof() -> None:
+    """One member folded a log before somebody signed a second past of it, another had not yet: they end alike."""
+    table = Table()
+    a = Peer(table, "a", seal_items=4, fold_frames=20)
+    b = Peer(table, "b", seal_items=4)
+    table.link_all()
+    write(a, 100)
+    table.env.run_for(10.0)
+    slot = slot_of(a)
+    assert a.spaces.frames_after(slot, 0, 1 << 20) is None
+    frames = [parse(raw) for raw in b.spaces.frames_after(slot, 0, 1 << 20) or []]
+    assert len(frames) == 25
+    b.receive(a.id, forged(a, frames[10].first, frames[10].previous, 7))
+    table.env.run_for(0.5)
+    assert sum(b.space().value.values()) == 40
+    holds = [Have(slot.stream, slot.origin, 100, frames[-1].digest)]
+    b.spaces.peer_holds(a.id, holds)
+    b.spaces.peer_holds(a.id, holds)
+    table.env.run_for(0.5)
+    assert sum(b.space().value.values()) == 100
+    assert b.space().digest() == a.space().digest()
+    assert not a.faults + b.faults
+
+
 @settings(max_examples=25, deadline=None)
 @given(acts=st.lists(st.tuples(ACTS, st.integers(1, 30)), max_size=14))
 def test_folding_never_changes_what_is_read(acts: list[tuple[str, int]]) -> None:
@@ -217,6 +243,13 @@ def test_a_snapshot_speaks_for_its_sender_its_stream_and_real_frames_only() -> N
     nonsense = Snapshot("main", snapshot.stubs, b"\xc1 no state")
     with pytest.raises(PeerFault, match="state must be one"):
         Snapshot.check(other.id, "main", nonsense.seal(other.identity, MESH), MESH, a.env.suite)
+
+
+def test_a_snapshot_of_nothing_is_no_fault() -> None:
+    a = Peer(Table(), "a")
+    a.space()
+    empty = Snapshot.check(a.id, "main", a.spaces.snapshot("main"), MESH, a.env.suite)
+    assert not empty.stubs
 
 
 def test_a_stub_stands_for_its_frame() -> None:

@@ -11,9 +11,9 @@ from mesh.protocol.effects import Forked, Gap, Held, Repeated
 from mesh.protocol.facts import ClockAhead, Dropped, LogForked, LogRenewed, StateDamaged, StateLost
 from mesh.state import records
 from mesh.state.storage import MemoryStorage
-from tests.mesh.state.bench import MESH, Disk, Peer, Table, slot_of
+from tests.mesh.state.bench import Disk, Peer, Table, forged, frames_of, slot_of
 from transport.base import SECOND
-from transport.frame import GENESIS, parse, seal
+from transport.frame import GENESIS, parse
 
 
 def pair(**config: object) -> tuple[Table, Peer, Peer]:
@@ -91,17 +91,6 @@ def test_there_is_a_ceiling_of_spaces_here_and_from_outside() -> None:
 
 
 # -- order, repeats, gaps --------------------------------------------------------------------------------------------
-
-
-def frames_of(a: Peer, count: int) -> list[bytes]:
-    """One frame an increment."""
-    for _ in range(count):
-        a.space().counter("n").increment()
-        a.env.run_for(0.01)
-    frames = a.spaces.frames_after(slot_of(a), 0, 1 << 30)
-    assert frames is not None
-    assert len(frames) == count
-    return frames
 
 
 def test_a_frame_too_early_waits_and_its_gap_is_told() -> None:
@@ -346,19 +335,6 @@ def test_a_write_past_the_backlog_is_refused_before_anything_changes() -> None:
 
 
 # -- equivocation ----------------------------------------------------------------------------------------------------
-
-
-def forged(peer: Peer, first: int, previous: bytes, amount: int) -> bytes:
-    """A second history, signed by the real key."""
-    from crdt import Document
-
-    items: list[bytes] = []
-    doc = Document(str(slot_of(peer).origin), on_change=lambda change: items.append(change.item()))
-    doc.counter("n").increment(amount)
-    return seal(
-        peer.identity, MESH, stream="main", log=slot_of(peer).origin.log, first=first, count=1, hlc=1,
-        previous=previous, items=items,
-    ).raw  # fmt: skip
 
 
 def test_two_histories_are_proven_dropped_and_told_to_everyone() -> None:

@@ -121,6 +121,29 @@ def test_a_file_that_is_no_database_names_itself_and_the_remedy(directory: str) 
     SqliteStorage(directory).close()  # the refused attempt did not keep the lock
 
 
+def test_a_file_with_broken_pages_is_salvaged_and_kept_aside(directory: str) -> None:
+    storage = SqliteStorage(directory)
+    everything = {bytes((number >> 8, number & 255)): bytes((number & 255,)) * 200 for number in range(2000)}
+    storage.commit([("frames", key, value) for key, value in everything.items()])
+    storage.close()
+    path = Path(directory) / FILE
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(bytes(3 * 4096))
+    again = SqliteStorage(directory)
+    found = dict(again.scan("frames", b""))
+    assert 500 < len(found) < 2000
+    assert all(everything[key] == value for key, value in found.items())
+    assert ("frames", b"") in again.damaged()
+    assert (Path(directory) / f"{FILE}.broken-1").exists()
+    again.commit([("frames", b"new", b"works")])
+    again.close()
+    third = SqliteStorage(directory)
+    assert third.get("frames", b"new") == b"works"
+    assert not third.damaged()
+    third.close()
+
+
 def test_a_full_disk_is_a_fault_and_nothing_of_the_batch_is_there(directory: str) -> None:
     storage = SqliteStorage(directory)
     storage.commit([("frames", b"a", b"kept")])
