@@ -308,8 +308,8 @@ class World:
     def run_until(self, predicate: Callable[..., object], within: float = 10.0) -> float:
         """Let time pass until ``predicate()`` (or ``predicate(world)``, if it takes one) is true; the seconds it took.
 
-        It is asked every 10 ms of the world's time, after a second every 50 ms. Raises ``NotReached`` past ``within``; what the predicate's
-        ``explain(world)`` says, if it has one, is told.
+        It is asked every 10 ms of the world's time, after a second every 50 ms. Raises ``NotReached`` past ``within``;
+        what the predicate's ``explain(world)`` says, if it has one, is told.
         """
         began, deadline = self.loop.now, self.loop.now + round(within * 1e9)
         takes = [each for each in inspect.signature(predicate).parameters.values() if each.default is each.empty]
