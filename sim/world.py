@@ -88,6 +88,7 @@ class SimNode:
         self.machine = machine
         self.name = machine.name
         self.node: Any = None
+        self._env: SimEnv
         self.started = False
 
     @property
@@ -107,7 +108,7 @@ class SimNode:
     def boot(self) -> Coroutine[Any, Any, None]:
         """A new process with a new program; the coroutine starts it."""
         process = self.machine.boot()
-        env = SimEnv(process, self._world.network, self._world.suite)
+        env = self._env = SimEnv(process, self._world.network, self._world.suite)
         build = lambda: self._factory(self.name, env=env, data=self._data, **self._options)  # noqa: E731
         self.node = process.context.run(build)
         self._world.note(f"start {self.machine.epoch}", self.name)
@@ -160,7 +161,13 @@ class SimNode:
 
     def stop(self) -> None:
         """Let it leave in good order, then end its process."""
-        self._world.run_in(self, self.node.stop())
+        env = self._env
+
+        async def leave(node: Any = self.node) -> None:
+            await node.stop()
+            await env.close()
+
+        self._world.run_in(self, leave())
         self.exit()
 
     def exit(self) -> None:
