@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from mesh import Member, Node
 from mesh.cli import requests as ask
 from mesh.cli.control import ANSWER_BYTES_MAX, LENGTH, REQUEST_BYTES_MAX, ControlError, pack
 from mesh.cli.places import SOCKET, SOCKET_PATH_BYTES_MAX
@@ -41,7 +42,7 @@ class ControlServer:
     """
 
     def __init__(
-        self, node: Any, data: Path, *, leave: Callable[[], None], errors: tuple[type[Exception], ...], version: str,
+        self, node: Node, data: Path, *, leave: Callable[[], None], errors: tuple[type[Exception], ...], version: str,
         chaos: bool = False,
     ) -> None:  # fmt: skip
         self._node, self._data, self._leave, self._chaos, self._version = node, data, leave, chaos, version
@@ -267,7 +268,7 @@ class ControlServer:
             raise NotSo("this node breaks nothing on purpose; start it with: gossamer up --chaos")
 
 
-def member_fields(member: Any) -> dict[str, Any]:
+def member_fields(member: Member) -> dict[str, Any]:
     """A member as ``members --json`` prints it."""
     return {
         "id": str(member.id), "name": member.name, "state": str(member.state), "addresses": list(member.addresses),
