@@ -29,6 +29,9 @@ CLIENTS_MAX = 512  # connections at once: a shell loop with & fits; beyond it th
 EXPECTED: tuple[type[Exception], ...] = (TimeoutError, OSError, ValueError, TypeError, LookupError)
 
 
+_NOTHING = object()  # not a value: None is one
+
+
 class NotSo(Exception):
     """The request is well formed, and this node will not do it."""
 
@@ -181,13 +184,13 @@ class ControlServer:
             case ask.Leave():
                 return True
             case ask.Get():
-                values = self._node.space(request.space).value
-                if request.key not in values:
+                value = self._node.space(request.space).get(request.key, _NOTHING)
+                if value is _NOTHING:
                     raise NotSo(f"nothing is there under {request.key!r} in the space {request.space!r}")
-                return values[request.key]
+                return value
             case ask.Keys():
-                values = self._node.space(request.space).value
-                return sorted(key for key in values if key.startswith(request.prefix))[:KEYS_MAX]
+                keys = self._node.space(request.space).keys()
+                return sorted(key for key in keys if key.startswith(request.prefix))[:KEYS_MAX]
             case ask.Write():
                 return await self._write(request)
             case ask.Dump():
