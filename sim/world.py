@@ -317,7 +317,7 @@ class World:
         while not predicate(*arguments):
             if self.loop.now >= deadline:
                 explain = getattr(predicate, "explain", None)
-                name = getattr(predicate, "__qualname__", repr(predicate))
+                name = getattr(predicate, "name", None) or getattr(predicate, "__qualname__", repr(predicate))
                 raise NotReached(f"{name} did not hold within {within:g} s" + (f": {explain(self)}" if explain else ""))
             self._drive(min(deadline, self.loop.now + round(LOOK_EVERY_S * 1e9)), None)
         return (self.loop.now - began) / 1e9

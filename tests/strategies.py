@@ -198,8 +198,7 @@ def wire(changes: list[Change]) -> list[Change]:
     return [Change.decode(each.encode()) for each in changes]
 
 
-def commands(kinds: frozenset[str] | None = None) -> st.SearchStrategy[tuple[Any, ...]]:
-    acts = actions if kinds is None else actions.filter(lambda action: action[0] in kinds)
+def commands(acts: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
     who = st.integers(0, 3)
     return st.one_of(
         st.tuples(st.just("do"), who, st.lists(acts, min_size=1, max_size=1), st.just(False)),
@@ -218,9 +217,17 @@ def run(steps: list[tuple[Any, ...]], replicas: int = 3, clock: Callable[[], int
     return history
 
 
+def narrow_histories(kind: str, replicas: int = 3, steps: int = 30) -> st.SearchStrategy[History]:
+    """Histories of one object of one type, and deletes of it: much concurrency in little space."""
+    kinds = {kind, "delete"} | ({"transfer"} if kind == "bounded" else set())
+    acts = actions.filter(lambda action: action[0] in kinds).map(lambda action: (action[0], ("m", "x"), action[2]))
+    return st.lists(commands(acts), max_size=steps).map(lambda drawn: run(drawn, replicas))
+
+
 def histories(replicas: int = 3, steps: int = 24, kinds: frozenset[str] | None = None) -> st.SearchStrategy[History]:
     """Histories of a few documents: reached states, never invented ones."""
-    return st.lists(commands(kinds), max_size=steps).map(lambda drawn: run(drawn, replicas))
+    acts = actions if kinds is None else actions.filter(lambda action: action[0] in kinds)
+    return st.lists(commands(acts), max_size=steps).map(lambda drawn: run(drawn, replicas))
 
 
 def random_steps(rng: random.Random, count: int, replicas: int) -> list[tuple[Any, ...]]:

@@ -54,7 +54,7 @@ class AntiEntropyConfig:
     patience_floor_ms: int = 500  # … but a busy one reads its disk first
     patience_doublings_max: int = 4  # nobody else has it: asked again after 0.5, 1, … 8 s
     sweep_ms: int = 250  # how often what was asked for is looked after
-    claims_max: int = 65536  # logs a neighbour may name (``Logs``): more are told as dropped, and learnt later
+    claims_max: int = 8192  # logs a neighbour may name (``Logs``): more are told as dropped, and learnt later
     forks_max: int = 1024  # fork questions remembered, so that each is asked once
 
     def __post_init__(self) -> None:
@@ -213,7 +213,8 @@ class AntiEntropy:
         if self._sweeping or not (self._logs.lacking or self._logs.asked):
             return []
         self._sweeping = True
-        return [SetTimer(SWEEP, self._config.sweep_ms * MILLISECOND)]
+        crowd = 1 + len(self._logs.lacking) // SCAN_MAX  # a liar's claims are looked after, but at leisure
+        return [SetTimer(SWEEP, self._config.sweep_ms * crowd * MILLISECOND)]
 
     def watch(self) -> list[Effect]:
         """After broadcast claimed or asked for something: look after that too."""

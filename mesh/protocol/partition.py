@@ -29,24 +29,24 @@ class PartitionWatch:
     leaves or is forgotten first.
     """
 
-    __slots__ = ("_back", "_config", "_gone", "_silent")
+    __slots__ = ("_back", "_config", "_fell", "_gone")
 
     def __init__(self, config: PartitionConfig) -> None:
         self._config = config
-        self._silent: dict[NodeId, int] = {}  # down by silence, not yet judged; when
+        self._fell: dict[NodeId, bool] = {}  # down in this window; whether in silence
         self._gone: dict[NodeId, None] = {}  # told as cut off
         self._back: dict[NodeId, None] = {}  # of those, came back, not yet told
 
-    def on_silent(self, member: NodeId, now: int) -> list[Effect]:
-        """``member`` went down by silence."""
-        first = not self._silent
-        self._silent[member] = now
+    def on_gone(self, member: NodeId, *, is_silent: bool) -> list[Effect]:
+        """``member`` went down and its host did not refuse a dial. ``is_silent``: without closing its links either."""
+        first = not self._fell
+        self._fell[member] = is_silent
         self._back.pop(member, None)
         return [SetTimer(SUSPECTED, self._config.together_ms * MILLISECOND)] if first else []
 
     def on_back(self, member: NodeId) -> list[Effect]:
         """``member`` is up again."""
-        self._silent.pop(member, None)
+        self._fell.pop(member, None)
         if member not in self._gone:
             return []
         first = not self._back
@@ -55,15 +55,15 @@ class PartitionWatch:
 
     def on_lost(self, member: NodeId) -> None:
         """``member`` left or was forgotten: no longer a matter of cuts."""
-        for each in (self._silent, self._gone, self._back):
+        for each in (self._fell, self._gone, self._back):
             each.pop(member, None)
 
     def on_window(self, here: tuple[NodeId, ...]) -> list[Effect]:
         """The window is over; ``here`` are the members that are present, this node among them."""
-        fell = [each for each in self._silent if each not in self._gone]
-        self._silent = {}
-        others = len(fell) + len(here) - 1
-        if not fell or (len(fell) < 2 and 2 * len(fell) < others and not self._gone):
+        fell = [each for each in self._fell if each not in self._gone]
+        is_large = 2 * len(fell) >= len(fell) + len(here) - 1 and any(self._fell.values())
+        self._fell = {}
+        if not fell or (len(fell) < 2 and not is_large and not self._gone):
             return []
         for each in fell:
             self._gone[each] = None

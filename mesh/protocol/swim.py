@@ -39,7 +39,7 @@ from mesh.protocol.facts import MemberDown, MemberUp
 from mesh.protocol.members import Member, MemberChanged, MemberForgotten, MemberView, State
 from mesh.protocol.partition import HEALED, SUSPECTED, PartitionConfig, PartitionWatch
 from mesh.protocol.roster import Doubted, Roster, RosterEffect
-from mesh.protocol.watch import Inquiry, Stage, Watch, suspicion_timeout_ns
+from mesh.protocol.watch import Finding, Inquiry, Stage, Watch, suspicion_timeout_ns
 from transport.base import MILLISECOND, SECOND
 from transport.identity import Identity, Mesh, NodeId
 
@@ -324,19 +324,22 @@ class Swim:
 
     def _judge(self, inquiry: Inquiry, now: int, *, deadline: bool = False) -> list[SwimEffect]:
         target = inquiry.target
-        verdicts = inquiry.asked.values()
-        if "alive" in verdicts:
-            return self._end_inquiry(target)  # somebody reaches it: the wish to link stays the overlay's
-        if not deadline and (None in verdicts or not inquiry.dial):
+        finding = inquiry.finding(deadline=deadline)
+        if finding is Finding.OPEN:
             return []
         out = self._end_inquiry(target)
-        if target in self._watches:
-            return out
-        if inquiry.dial == "refused" and all(verdict in ("closed", "unlinked") for verdict in verdicts):
-            return out + self._declare(target, "closed", now)
-        if verdicts and all(verdict == "closed" for verdict in verdicts):
-            return out + self._declare(target, "timeout", now)  # everybody lost it, and its host does not answer
-        return out + self._suspect(target, now)
+        match finding:
+            case Finding.ALIVE:
+                return out  # the wish to link stays the overlay's
+            case Finding.DEAD:
+                return out + self._declare(target, "closed", now)
+            case Finding.MUTE:
+                down = self._declare(target, "closed", now)
+                return [*out, *down, *(self._partition.on_gone(target, is_silent=False) if down else [])]
+            case Finding.UNCLEAR:
+                return out + self._suspect(target, now)
+            case _:
+                assert_never(finding)
 
     def _end_inquiry(self, target: NodeId) -> list[SwimEffect]:
         return [CancelTimer(("swim", "inquiry", target))] if self._inquiries.pop(target, None) else []
@@ -488,7 +491,7 @@ class Swim:
             out.append(Emit(MemberDown(node, member.record.name, member.cause)))
             out += self._end_inquiry(node)
             if member.cause == "timeout":
-                out += self._partition.on_silent(node, now)
+                out += self._partition.on_gone(node, is_silent=True)
         if state is State.LEFT:
             self._partition.on_lost(node)
         return out

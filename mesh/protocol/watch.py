@@ -68,6 +68,16 @@ class Watch:
         return True
 
 
+class Finding(enum.Enum):
+    """What an inquiry about a member came to."""
+
+    OPEN = 0  # answers are outstanding
+    ALIVE = 1  # somebody reaches it
+    DEAD = 2  # nobody has a link to it, and its host says that nobody listens
+    MUTE = 3  # everybody asked lost it just now, but its host does not answer: a crash caught in the act, or a cut
+    UNCLEAR = 4  # neither: suspicion, with its time to refute, decides
+
+
 class Inquiry:
     """A member we are not linked to: who was asked about it, and what became of the dial."""
 
@@ -78,6 +88,19 @@ class Inquiry:
         self.asked: dict[NodeId, str | None] = dict.fromkeys(asked)  # None: no answer yet
         self.due = 0  # when it is judged at the latest
         self.dial = dial  # "" under way, "refused", "failed"
+
+    def finding(self, *, deadline: bool) -> Finding:
+        """What is known by now; past the ``deadline`` what is missing counts as silence."""
+        verdicts = self.asked.values()
+        if "alive" in verdicts:
+            return Finding.ALIVE
+        if not deadline and (None in verdicts or not self.dial):
+            return Finding.OPEN
+        if self.dial == "refused" and all(verdict in ("closed", "unlinked") for verdict in verdicts):
+            return Finding.DEAD
+        if verdicts and all(verdict == "closed" for verdict in verdicts):
+            return Finding.MUTE
+        return Finding.UNCLEAR
 
 
 def suspicion_timeout_ns(confirmations: int, *, wanted: int, min_ns: int, max_ns: int) -> int:

@@ -232,6 +232,11 @@ class Spaces:
             size += len(raw)
         return frames
 
+    def floor_of(self, slot: Slot) -> int:
+        """Up to where a log was folded; ``frames_after`` that is never ``None``."""
+        log = self._log_of(slot)
+        return 0 if log is None else log.floor.seq
+
     def frame_at(self, slot: Slot, first: int) -> bytes | None:
         """The held frame that begins at ``first``; ``None`` when it was folded away meanwhile."""
         replica, log = self._replicas.get(slot.stream), self._log_of(slot)

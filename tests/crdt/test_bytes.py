@@ -161,10 +161,24 @@ def test_an_operation_that_names_dots_nobody_made_waits() -> None:
     (forged,) = Change.from_items("x", 1, 1, item([6, "s", b"\x01", False, [0, 3]], names=["y"]), 1)
     one, other = Document("a"), Document("b")
     y = Document("y")
-    for _ in range(4):
-        y.set("s").add(1)
+    y.counter("n").increment()
+    y.counter("n").increment()
+    y.set("s").add(1)
     changes = y.changes_since({})
     one.apply([forged, *changes])
     other.apply([*changes, forged])
     assert state(one) == state(other)
-    assert one.value == {"s": [1]}
+    assert one.value == {"n": 2}
+
+
+def test_a_removal_that_lies_about_totals_is_the_same_lie_everywhere() -> None:
+    (forged,) = Change.from_items("x", 1, 1, item([10, "n", [0, 2], [[[], "counter", [[0, 2, 1000]]]]], names=["y"]), 1)
+    y = Document("y")
+    y.counter("n").increment(5)
+    y.set("s").add(1)
+    y.counter("n").increment(7)
+    changes = y.changes_since({})
+    one, other = Document("a"), Document("b")
+    one.apply([*changes[:2], forged, changes[2]])
+    other.apply([*changes, forged])
+    assert state(one) == state(other) == state(Document.load(one.snapshot(), actor="c"))

@@ -211,6 +211,20 @@ def test_history_is_cut_where_it_was_folded() -> None:
         Document("c", keep_history=False).changes_since({})
 
 
+def test_changes_since_can_be_applied_in_its_order() -> None:
+    a, b = Document("z"), Document("a")
+    for _ in range(3):
+        a.counter("n").increment()
+        b.apply(a.changes_since(b.clock))
+        b.counter("n").increment()
+        a.apply(b.changes_since(a.clock))
+    fresh = Document("c")
+    for change in a.changes_since({}):
+        assert fresh.is_ready(change)
+        fresh.apply([change])
+    require_same([fresh, a, b])
+
+
 def test_a_returner_joins_and_offers_its_own() -> None:
     a, b = Document("a"), Document("b")
     a.map("m").counter("n").increment(5)
@@ -244,6 +258,18 @@ def test_a_restored_backup_goes_on_under_a_new_actor() -> None:
     require_same([again, b])
     with pytest.raises(ActorReused):
         b.renew("a2")
+
+
+def test_what_follows_a_joined_snapshot_depends_on_it() -> None:
+    a, b, c = Document("a"), Document("b"), Document("c")
+    a.register("r").set("x")
+    b.join(a.snapshot())
+    b.counter("n").increment()
+    change = b.changes_since(a.clock)[0]
+    assert change.deps == {"a": 1}
+    assert c.apply([change]) == []
+    c.join(a.snapshot())  # what waited is ready now
+    require_same([b, c])
 
 
 def test_an_actor_used_twice_is_noticed() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from crdt import Document, fold
 from tests.crdt.oracle import RULES, live, rights, survive, value_of
 from tests.laws import joined, require_join_laws, require_same, state
-from tests.strategies import ACTORS, PATHS, History, histories, random_steps, run, wire
+from tests.strategies import ACTORS, PATHS, History, histories, narrow_histories, random_steps, run, wire
 
 some = settings(max_examples=40, deadline=None)
 
@@ -91,6 +91,26 @@ def test_the_order_of_interning_does_not_matter(history: History, order: list[st
     doc.apply(wire(history.changes))
     history.settle()
     require_same([history.docs[0], doc])
+
+
+@pytest.mark.parametrize("kind", sorted(RULES))
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_every_type_obeys_its_definition_and_the_laws(kind: str, data: st.DataObject) -> None:
+    history = data.draw(narrow_histories(kind))
+    for doc in history.docs:
+        assert repr(doc.value) == repr(value_of(history.seen_by(doc)))
+    require_join_laws(*(doc.snapshot() for doc in history.docs))
+    doc = Document("observer")
+    for actor in ("zoe", *reversed(ACTORS)):  # numbers in another order than elsewhere
+        doc.actors.intern(actor)
+        doc._clock.append(0)
+    batch = wire(history.changes)
+    data.draw(st.randoms(use_true_random=False)).shuffle(batch)
+    doc.apply(batch)
+    history.settle()
+    require_same([doc, *history.docs])
+    assert repr(doc.value) == repr(value_of(history.operations))
 
 
 @some
