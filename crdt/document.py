@@ -79,7 +79,7 @@ class Document(Objects):
         store = self._root.shown(key)
         return default if store is None else store.value(self.actors)
 
-    def keys(self) -> list[str]:
+    def live_keys(self) -> list[str]:
         """Keys that ``value`` shows."""
         return self._root.live_keys()
 

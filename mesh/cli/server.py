@@ -189,7 +189,7 @@ class ControlServer:
                     raise NotSo(f"nothing is there under {request.key!r} in the space {request.space!r}")
                 return value
             case ask.Keys():
-                keys = self._node.space(request.space).keys()
+                keys = self._node.space(request.space).live_keys()
                 return sorted(key for key in keys if key.startswith(request.prefix))[:KEYS_MAX]
             case ask.Write():
                 return await self._write(request)

@@ -74,7 +74,7 @@ class FakeSpace:
     def get(self, key: str, default: Any = None) -> Any:
         return self.value.get(key, default)
 
-    def keys(self) -> list[str]:
+    def live_keys(self) -> list[str]:
         return list(self.value)
 
     def delete(self, key: str) -> None:
