@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from mesh.cli.control import ControlError
+from mesh.cli.errors import ControlError
 from mesh.cli.group import Command
 from mesh.cli.output import Output, complain
 from mesh.cli.stage import Player, Stage, eventually

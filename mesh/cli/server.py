@@ -15,7 +15,8 @@ import msgspec
 
 from mesh import Member, Node
 from mesh.cli import requests as ask
-from mesh.cli.control import ANSWER_BYTES_MAX, LENGTH, REQUEST_BYTES_MAX, ControlError, pack
+from mesh.cli.control import ANSWER_BYTES_MAX, LENGTH, REQUEST_BYTES_MAX, pack
+from mesh.cli.errors import ControlError
 from mesh.cli.places import SOCKET, SOCKET_PATH_BYTES_MAX
 from mesh.protocol.facts import ClockAhead, Fact, PeerMisbehaved, PeerRefused
 from transport.identity import NodeId

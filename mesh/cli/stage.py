@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import mesh
-from mesh.cli.control import ANSWER_BYTES_MAX, LENGTH, REQUEST_BYTES_MAX, Unanswered, pack, result, unpack
+from mesh.cli.control import ANSWER_BYTES_MAX, LENGTH, REQUEST_BYTES_MAX, pack, result, unpack
+from mesh.cli.errors import Unanswered
 from mesh.cli.identity import new_secret
 from mesh.cli.places import socket_of
 

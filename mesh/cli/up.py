@@ -15,7 +15,8 @@ from typing import Any
 from crdt.errors import CrdtError
 from mesh import Message, Node
 from mesh.cli import places
-from mesh.cli.control import Client, ControlError, NoNode
+from mesh.cli.control import Client
+from mesh.cli.errors import ControlError, NoNode
 from mesh.cli.output import EventLines, complain
 from mesh.cli.server import ControlServer
 from mesh.cli.values import escape, show

@@ -6,7 +6,7 @@ import asyncio
 from random import Random
 from typing import Any
 
-from mesh.cli.control import ControlError
+from mesh.cli.errors import ControlError
 from mesh.cli.stage import Player, Stage, eventually
 
 KILLS = 4  # one costs about 2 s; a hundred were tried by hand
