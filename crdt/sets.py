@@ -249,9 +249,6 @@ class Set(Handle):
     def __iter__(self) -> Iterator[Value]:
         return iter(self.value)
 
-    def __bool__(self) -> bool:
-        return True  # a handle is there also while its set is empty
-
     @property
     def value(self) -> list[Value]:
         """Its elements in canonical order; empty while absent."""
