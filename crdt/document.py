@@ -74,6 +74,15 @@ class Document(Objects):
         """All of it as plain Python, by key."""
         return self._root.value(self.actors)  # type: ignore[no-any-return]
 
+    def get(self, key: str, default: Any = None) -> Any:
+        """What ``value`` shows under ``key``, or ``default``; without looking at the other keys."""
+        store = self._root.shown(key)
+        return default if store is None else store.value(self.actors)
+
+    def live_keys(self) -> list[str]:
+        """Keys that ``value`` shows."""
+        return self._root.live_keys()
+
     @property
     def clock(self) -> VectorClock:
         """How many operations of each actor were applied."""

@@ -395,3 +395,15 @@ def test_a_stamp_far_ahead_is_not_followed_and_still_counts() -> None:
 def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(Path(__file__).parents[2] / "examples" / "crdt_offline.py"), run_name="__main__")
     assert "agree" in capsys.readouterr().out
+
+
+def test_one_key_reads_as_it_does_in_the_whole() -> None:
+    doc = Document("a")
+    doc.counter("n").increment(3)
+    doc.map("m").map("child")["x"] = 1
+    doc.set("gone").add("x")
+    doc.set("gone").discard("x")
+    doc.register("none").set(None)
+    assert {key: doc.get(key) for key in doc.live_keys()} == doc.value
+    assert doc.get("gone", "absent") == doc.get("never", "absent") == "absent"
+    assert doc.get("none", "absent") is None
