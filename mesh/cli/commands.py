@@ -101,7 +101,7 @@ def _client(data: Path | None, mesh: str | None) -> Any:
 
 def _complete_key(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Keys of the running node, for a shell that completes. Silent when there is none."""
-    from mesh.cli.control import ControlError
+    from mesh.cli.errors import ControlError
 
     try:
         with _client(ctx.params.get("data"), ctx.params.get("mesh")) as client:
