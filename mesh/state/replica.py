@@ -1,6 +1,6 @@
 """One space as this node holds it: a document, the logs it was made from, and the way of a change between them.
 
-    local    document -> sealer -> frame -> journal -> (durable) -> Held, so that it is pushed
+    local    document -> sealer -> frame -> journal -> (durable) -> Held, so that it is pushed   (``writer.py``)
     remote   frame, verified -> document -> Held, so that it is relayed -> journal
 
 Invariant: a log's head is the document's clock for that actor. A frame whose causes are missing is not held but set
@@ -26,17 +26,17 @@ from mesh.state.forks import Forks
 from mesh.state.log import BOTTOM, Log
 from mesh.state.room import Room
 from mesh.state.writer import Writer
-from transport.base import MILLISECOND, SECOND
+from transport.base import MILLISECOND
 from transport.frame import SignedFrame, parse
 from transport.identity import LOG_BYTES, NodeId, Origin
 
-FOLD_EVERY_NS = SECOND
-FOLD_READ_BYTES = 4 << 20  # of frames in one attempt, unless the base is larger still
-FRAME_WEIGHT = 128  # what a frame costs in an index besides its bytes
-
 
 class Replica:
-    """See the module. Loaded from storage when made; ``on_events`` gets what changed, local and remote."""
+    """See the module. Loaded from storage when made; ``on_events`` gets what changed, local and remote.
+
+    ``writer`` is the way of local writes, ``forks`` what is known of equivocation, ``folder`` keeps the logs short.
+    ``seqs`` mirrors the document's clock.
+    """
 
     def __init__(self, room: Room, name: str) -> None:
         self.room, self.name = room, name

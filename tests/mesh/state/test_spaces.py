@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.errors import BacklogFull, SpaceReadOnly, TooManySpaces
 from mesh.protocol.effects import Forked, Gap, Held, Repeated
-from mesh.protocol.facts import ClockAhead, Dropped, LogForked, LogRenewed, StateDamaged, StateLost
+from mesh.protocol.facts import ClockAhead, Dropped, LogForked, LogRenewed, SpaceStalled, StateDamaged, StateLost
 from mesh.state import records
 from mesh.state.storage import MemoryStorage
-from tests.mesh.state.bench import Disk, Peer, Table, forged, frames_of, slot_of
+from tests.mesh.state.bench import Disk, Peer, Table, forged, frames_of, sealed, slot_of
 from transport.base import SECOND
 from transport.frame import GENESIS, parse
 
@@ -454,6 +455,35 @@ def test_a_forged_signature_is_the_peers_fault_and_no_evidence() -> None:
     table.env.run_for(0.1)
     assert [rule for _, rule in b.faults] == ["a frame of another version or shape", "a frame is signed by its origin"]
     assert not b.told(LogForked)
+    assert b.credit == 0
+
+
+def test_an_operation_newer_than_this_version_stalls_its_log_loudly_and_once() -> None:
+    table = Table()
+    table.pushes = False
+    a, b = Peer(table, "a"), Peer(table, "b")
+    (one,) = frames_of(a, 1)
+    newer = sealed(a, 2, parse(one).digest, [msgpack.packb([0, 1, [[99, "key", "what this means is not known yet"]]])])
+    later = forged(a, 3, parse(newer).digest, 5)
+    for raw in (one, newer, later, newer):
+        b.receive(a.id, raw)
+        table.env.run_for(0.1)
+    assert [(fact.origin, fact.seq) for fact in b.told(SpaceStalled)] == [(slot_of(a).origin, 2)]
+    assert b.space().value == {"n": 1}
+    assert b.spaces.frames_after(slot_of(a), 1, 1 << 20) == []
+    assert not b.faults
+    assert b.credit == 0
+
+
+@pytest.mark.parametrize("body", [b"\xc1", b"\x01", b"\x93\x00\x01\x90", b"\x93\x00\x01\x91\x01", b"\x80"])
+def test_a_body_that_holds_no_changes_is_the_peers_fault_and_changes_nothing(body: bytes) -> None:
+    table = Table()
+    a, b = Peer(table, "a"), Peer(table, "b")
+    a.space()
+    b.receive(a.id, sealed(a, 1, GENESIS, [body]))
+    table.env.run_for(0.1)
+    assert len(b.faults) == 1
+    assert b.space().value == {}
     assert b.credit == 0
 
 
