@@ -93,7 +93,7 @@ class Spaces:
     async def close(self) -> None:
         """Sign, commit and push out what waits, then take nothing more. The storage is its owner's to close."""
         for replica in self._replicas.values():
-            replica.writer.seal()
+            replica.writer.close()
         if self.journal.fault is None:
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

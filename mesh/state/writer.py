@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from crdt import Change
-from mesh.errors import BacklogFull, SpaceReadOnly
+from mesh.errors import BacklogFull, Closed, SpaceReadOnly
 from mesh.protocol.effects import Head, Held
 from mesh.protocol.facts import LogRenewed, StateLost
 from mesh.state import records
@@ -42,6 +42,7 @@ class Writer:
         self.own = own
         self.fault: SpaceReadOnly | None = None
         self.is_stale = False
+        self._is_closed = False
         self.open_transaction: object | None = None
         self.on_transaction_end: Callable[[], None] = nothing
 
@@ -52,8 +53,10 @@ class Writer:
     def check_writable(self) -> None:
         """Raise unless a local write may begin: ``SpaceReadOnly``, ``BacklogFull``. Nothing has changed then."""
         journal = self._room.journal
-        if journal.fault is None and self.fault is None and journal.has_room:
+        if journal.fault is None and self.fault is None and journal.has_room and not self._is_closed:
             return
+        if self._is_closed:
+            raise Closed(f"space {self._replica.name!r}")
         if journal.fault is None and self.is_stale:
             self._room.env.call_at(self._room.env.mono(), self.on_recovered)  # not here: a write has already begun
         if self.fault is not None or journal.fault is not None:
@@ -159,8 +162,15 @@ class Writer:
             self.is_stale = False
         self.fault = None
 
+    def close(self) -> None:
+        """Sign what waits; no write is taken after it."""
+        self.seal()
+        self._is_closed = True
+
     async def flush(self) -> None:
         """Return when all local writes so far are on disk. Raises ``SpaceReadOnly`` when they were taken back."""
+        if self._is_closed:
+            raise Closed(f"space {self._replica.name!r}")
         self.seal()
         if self._room.journal.fault is not None:
             raise self.fault or SpaceReadOnly(self._replica.name, str(self._room.journal.fault))
