@@ -487,6 +487,23 @@ def test_a_body_that_holds_no_changes_is_the_peers_fault_and_changes_nothing(bod
     assert b.credit == 0
 
 
+def test_what_cannot_be_understood_on_disk_does_not_keep_a_node_from_starting() -> None:
+    table, a, b = pair()
+    (one,) = frames_of(a, 1)
+    slot = slot_of(a)
+    newer = sealed(a, 2, parse(one).digest, [msgpack.packb([0, 1, [[99, "key", "from a newer version"]]])])
+    a.crash()
+    a.disk.commit([(records.FRAMES, records.frame_key(slot, 2), newer)])
+    again = Peer(table, "a", disk=a.disk)
+    assert again.space().value == {"n": 1}
+    assert [fact.seq for fact in again.told(SpaceStalled)] == [2]
+    assert len(again.told(LogRenewed)) == 1
+    table.link_all()
+    again.space().counter("n").increment(10)
+    table.repair()
+    assert again.space().value == b.space().value == {"n": 11}
+
+
 def test_a_clock_far_ahead_is_reported_and_its_writes_count() -> None:
     table, a, b = pair()
     a.env.skew_ns = 7200 * SECOND
