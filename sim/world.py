@@ -452,7 +452,7 @@ class World:
         self.note(f"begin {rule.key} {rule.text}")
         return rule
 
-    def partition(self, *groups: Iterable[SimNode]) -> Rule:
+    def partition(self, *groups: Iterable[SimNode | str]) -> Rule:
         """Cut the groups off from one another (one group: from everybody else), until removed."""
         sides = [_names(group) for group in groups]
         if len(sides) == 1:
@@ -566,8 +566,10 @@ class World:
 
 
 def _names(who: Any) -> list[str]:
-    """The names of one node or of several."""
-    return [who.name] if isinstance(who, SimNode) else [each.name for each in who]
+    """The names of one node or of several, also of some that are not born yet."""
+    if isinstance(who, SimNode | str):
+        who = (who,)
+    return [each.name if isinstance(each, SimNode) else each for each in who]
 
 
 def _both_ways(between: tuple[Any, Any] | None) -> set[tuple[str, str]] | None:
