@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,19 +32,35 @@ PATHS = (("a",), ("b",), ("m", "x"), ("m", "y"), ("m", "n", "z"), ("a", "x"))
 ELEMENTS = ("e", 1, 1.0, True, "f")
 ACTORS = ("ann", "bob", "cyd", "dan")  # their interned numbers differ from their order on most replicas
 
-actions = st.one_of(
-    st.tuples(st.just("counter"), st.sampled_from(PATHS), st.integers(-3, 5)),
-    st.tuples(st.just("bounded"), st.sampled_from(PATHS), st.integers(-3, 5)),
-    st.tuples(st.just("transfer"), st.sampled_from(PATHS), st.tuples(st.integers(0, 3), st.sampled_from(ACTORS))),
-    st.tuples(st.just("register"), st.sampled_from(PATHS), st.sampled_from(ELEMENTS)),
-    st.tuples(st.just("multi"), st.sampled_from(PATHS), st.sampled_from(ELEMENTS)),
-    st.tuples(st.just("set"), st.sampled_from(PATHS), st.tuples(st.booleans(), st.sampled_from(ELEMENTS))),
-    st.tuples(st.just("set-remove-wins"), st.sampled_from(PATHS), st.tuples(st.booleans(), st.sampled_from(ELEMENTS))),
-    st.tuples(st.just("flag"), st.sampled_from(PATHS), st.booleans()),
-    st.tuples(st.just("flag-disable-wins"), st.sampled_from(PATHS), st.booleans()),
-    st.tuples(st.just("delete"), st.sampled_from((*PATHS, ("m",), ("m", "n"))), st.none()),
-)
 Action = tuple[str, tuple[str, ...], Any]
+
+ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
+    "counter": st.integers(-3, 5),
+    "bounded": st.integers(-3, 5),
+    "transfer": st.tuples(st.integers(0, 3), st.sampled_from(ACTORS)),
+    "register": st.sampled_from(ELEMENTS),
+    "multi": st.sampled_from(ELEMENTS),
+    "set": st.tuples(st.booleans(), st.sampled_from(ELEMENTS)),
+    "set-remove-wins": st.tuples(st.booleans(), st.sampled_from(ELEMENTS)),
+    "flag": st.booleans(),
+    "flag-disable-wins": st.booleans(),
+    "delete": st.none(),
+}
+
+
+def actions(kinds: Iterable[str] = ARGUMENTS) -> st.SearchStrategy[Action]:
+    """One action of one of these kinds; nothing is drawn to be thrown away."""
+    return st.one_of(
+        *(
+            st.tuples(
+                st.just(kind),
+                st.sampled_from((*PATHS, ("m",), ("m", "n")) if kind == "delete" else PATHS),
+                ARGUMENTS[kind],
+            )
+            for kind in ARGUMENTS
+            if kind in kinds
+        )
+    )
 
 
 def perform(doc: Document, action: Action) -> tuple[str, str, Any] | None:
@@ -220,13 +236,13 @@ def run(steps: list[tuple[Any, ...]], replicas: int = 3, clock: Callable[[], int
 def narrow_histories(kind: str, replicas: int = 3, steps: int = 30) -> st.SearchStrategy[History]:
     """Histories of one object of one type, and deletes of it: much concurrency in little space."""
     kinds = {kind, "delete"} | ({"transfer"} if kind == "bounded" else set())
-    acts = actions.filter(lambda action: action[0] in kinds).map(lambda action: (action[0], ("m", "x"), action[2]))
+    acts = actions(kinds).map(lambda action: (action[0], ("m", "x"), action[2]))
     return st.lists(commands(acts), max_size=steps).map(lambda drawn: run(drawn, replicas))
 
 
 def histories(replicas: int = 3, steps: int = 24, kinds: frozenset[str] | None = None) -> st.SearchStrategy[History]:
     """Histories of a few documents: reached states, never invented ones."""
-    acts = actions if kinds is None else actions.filter(lambda action: action[0] in kinds)
+    acts = actions() if kinds is None else actions(kinds)
     return st.lists(commands(acts), max_size=steps).map(lambda drawn: run(drawn, replicas))
 
 
