@@ -162,13 +162,22 @@ class Document(Objects):
 
     def target(self, path: Path, store: type[Store]) -> Any:
         """``find`` for writing: raises ``TypeClash`` if something of another type is live on the way."""
-        root = self._root
+        parent: Any = self._root
         if type(path) is str:
-            slot = root.children.get(path)
-            if slot is None or slot.__class__ is store:
-                return slot
-            path = (path,)
-        node: Any = root
+            slot = parent.children.get(path)
+        else:
+            for key in path[:-1]:
+                parent = parent.children.get(key)
+                if parent.__class__ is not MapStore:
+                    return self._target(as_keys(path), store)
+            slot = parent.children.get(path[-1]) if path else parent
+        if slot is None or slot.__class__ is store:
+            return slot
+        return self._target(as_keys(path), store)
+
+    def _target(self, path: tuple[str, ...], store: type[Store]) -> Any:
+        """The same where something is absent on the way, or of another type."""
+        node: Any = self._root
         for depth, key in enumerate(path, 1):
             wanted = store if depth == len(path) else MapStore
             slot = None if node is None else node.children.get(key)

@@ -157,7 +157,7 @@ class Register(Handle):
         """Write ``value``. Raises ``InvalidValue``."""
         raw = pack(value)
         store: Any = self._doc.find(self._path, self._store)
-        seen = [] if store is None else self._doc.seen(store.dots())
+        seen = self._doc.seen([dot for dot, _, _ in store.writes]) if store is not None and store.writes else []
         self._doc.write(self._write(self._wire, raw, seen))
 
     @property

@@ -115,6 +115,9 @@ class SetStore(Store):
     def value(self, names: ActorTable) -> Value:
         return [unpack(raw) for raw in sorted(self.members())]
 
+    def size(self) -> int:
+        return len(self.added)
+
     def dots(self) -> Iterator[Dot]:
         for cell in self.added.values():
             yield from dots_of(cell)

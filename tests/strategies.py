@@ -28,11 +28,10 @@ values = st.recursive(
     max_leaves=12,
 )
 
+Action = tuple[str, tuple[str, ...], Any]
 PATHS = (("a",), ("b",), ("m", "x"), ("m", "y"), ("m", "n", "z"), ("a", "x"))
 ELEMENTS = ("e", 1, 1.0, True, "f")
 ACTORS = ("ann", "bob", "cyd", "dan")  # their interned numbers differ from their order on most replicas
-
-Action = tuple[str, tuple[str, ...], Any]
 
 ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     "counter": st.integers(-3, 5),
@@ -46,20 +45,18 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     "flag-disable-wins": st.booleans(),
     "delete": st.none(),
 }
+DELETABLE = (*PATHS, ("m",), ("m", "n"))
 
 
-def actions(kinds: Iterable[str] = ARGUMENTS) -> st.SearchStrategy[Action]:
-    """One action of one of these kinds; nothing is drawn to be thrown away."""
+def actions(kinds: Iterable[str] = tuple(ARGUMENTS), path: tuple[str, ...] | None = None) -> st.SearchStrategy[Action]:
+    """What may be done: a kind, a path, and what that kind takes."""
     return st.one_of(
-        *(
-            st.tuples(
-                st.just(kind),
-                st.sampled_from((*PATHS, ("m",), ("m", "n")) if kind == "delete" else PATHS),
-                ARGUMENTS[kind],
-            )
-            for kind in ARGUMENTS
-            if kind in kinds
+        st.tuples(
+            st.just(kind),
+            st.sampled_from(DELETABLE if kind == "delete" else PATHS) if path is None else st.just(path),
+            ARGUMENTS[kind],
         )
+        for kind in sorted(kinds)
     )
 
 
@@ -119,6 +116,8 @@ class Replica:
 
     doc: Document
     made: list[Operation] = field(default_factory=list)
+    backup: bytes = b""
+    restored: int = 0
 
     def do(self, acts: list[Action], *, fail: bool = False) -> None:
         """One action by itself, or several in a transaction that may fail at its end."""
@@ -163,6 +162,7 @@ class History:
 
     replicas: list[Replica]
     changes: list[Change] = field(default_factory=list)
+    clock: Callable[[], int] | None = None
 
     @property
     def docs(self) -> list[Document]:
@@ -194,6 +194,15 @@ class History:
             case ("snapshot", source, to):
                 one, other = self._pair(source, to)
                 other.join(one.snapshot())
+            case ("backup", at):
+                replica = self.replicas[at % len(self.replicas)]
+                replica.backup = replica.doc.snapshot()
+            case ("restore", at):
+                replica = self.replicas[at % len(self.replicas)]
+                if replica.backup:
+                    replica.restored += 1
+                    replica.doc = Document.load(replica.backup, actor=replica.doc.actor, clock_ms=self.clock)
+                    replica.doc.renew(f"{replica.doc.actor[:3]}{replica.restored}")
 
     def _pair(self, source: int, to: int) -> tuple[Document, Document]:
         size = len(self.replicas)
@@ -223,11 +232,12 @@ def commands(acts: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]
         st.tuples(st.just("send"), who, who, st.booleans()),
         st.tuples(st.just("part"), who, who, st.integers(1, 4)),
         st.tuples(st.just("snapshot"), who, who),
+        st.tuples(st.sampled_from(("backup", "restore")), who),
     )
 
 
 def run(steps: list[tuple[Any, ...]], replicas: int = 3, clock: Callable[[], int] | None = None) -> History:
-    history = History([Replica(Document(actor, clock)) for actor in ACTORS[:replicas]])
+    history = History([Replica(Document(actor, clock)) for actor in ACTORS[:replicas]], clock=clock)
     for step in steps:
         history.step(step)
     return history
@@ -236,14 +246,14 @@ def run(steps: list[tuple[Any, ...]], replicas: int = 3, clock: Callable[[], int
 def narrow_histories(kind: str, replicas: int = 3, steps: int = 30) -> st.SearchStrategy[History]:
     """Histories of one object of one type, and deletes of it: much concurrency in little space."""
     kinds = {kind, "delete"} | ({"transfer"} if kind == "bounded" else set())
-    acts = actions(kinds).map(lambda action: (action[0], ("m", "x"), action[2]))
-    return st.lists(commands(acts), max_size=steps).map(lambda drawn: run(drawn, replicas))
+    return st.lists(commands(actions(kinds, ("m", "x"))), max_size=steps).map(lambda drawn: run(drawn, replicas))
 
 
-def histories(replicas: int = 3, steps: int = 24, kinds: frozenset[str] | None = None) -> st.SearchStrategy[History]:
+def histories(
+    replicas: int = 3, steps: int = 24, kinds: Iterable[str] = tuple(ARGUMENTS)
+) -> st.SearchStrategy[History]:  # fmt: skip
     """Histories of a few documents: reached states, never invented ones."""
-    acts = actions() if kinds is None else actions(kinds)
-    return st.lists(commands(acts), max_size=steps).map(lambda drawn: run(drawn, replicas))
+    return st.lists(commands(actions(kinds)), max_size=steps).map(lambda drawn: run(drawn, replicas))
 
 
 def random_steps(rng: random.Random, count: int, replicas: int) -> list[tuple[Any, ...]]:
@@ -270,6 +280,8 @@ def random_steps(rng: random.Random, count: int, replicas: int) -> list[tuple[An
 
     steps: list[tuple[Any, ...]] = []
     for _ in range(count):
+        if rng.random() < 0.04:
+            steps.append((rng.choice(("backup", "restore")), rng.randrange(replicas)))
         match rng.randrange(6):
             case 0 | 1 | 2:
                 steps.append(("do", rng.randrange(replicas), [act()], False))

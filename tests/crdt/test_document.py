@@ -339,6 +339,20 @@ def test_guard_and_on_change() -> None:
     assert doc.events_of(doc.changes_since({})[0])[0].local
 
 
+def test_watching_a_large_set_stays_cheap() -> None:
+    made: list[Change] = []
+    doc, twin = Document("a", on_change=made.append), Document("b")
+    for at in range(1000):
+        doc.set("s").add(at)
+    events = [event for change in made for event in twin.apply([change])]
+    assert [len(event.value) for event in events[:256]] == list(range(1, 257))
+    late = events[300]
+    assert late.value == twin.value["s"]  # taken when it is looked at: newer, never older
+    twin.delete("s")
+    assert len(late.value) == 1000  # and then it stays
+    assert events[301].value == []
+
+
 def test_clocks() -> None:
     one, other = VectorClock({"a": 3, "b": 0}), VectorClock({"b": 2})
     assert one == {"a": 3} and one["a"] == 3 and "b" not in one and one.get("b") == 0
