@@ -107,8 +107,9 @@ class Document(Objects):
         exception takes all of them back. May not span an await, nor hold another one."""
         return Transaction(self)
 
-    def write(self, op: Op) -> None:
-        """For handles: perform one local operation. Raises before anything changes."""
+    def write(self, op: Op, checked: bool = False) -> None:
+        """For handles: perform one local operation. Raises before anything changes. ``checked``: the handle has just
+        asked ``target`` for it."""
         transaction = self._transaction
         if transaction is not None:
             transaction.write(op)
@@ -119,7 +120,7 @@ class Document(Objects):
             if self.guard is not None:
                 self.guard()
             store = op.store
-            if store is not None:
+            if store is not None and not checked:
                 self.target(op.path, store)
             if store is None or len(self._names) > NAMES_UNCHECKED:
                 self._require_fit(Change(self.actor, seq, 0, 1 << 62, (op,), list(self._names), self._news_counts()))

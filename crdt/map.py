@@ -369,9 +369,6 @@ class Map(Objects, Handle):
     def __len__(self) -> int:
         return len(self.keys())
 
-    def __bool__(self) -> bool:
-        return True  # a handle is there also while its map is empty
-
     def keys(self) -> list[str]:
         """Keys with something under them, in canonical order."""
         store = self._doc.find(self._path, MapStore)
