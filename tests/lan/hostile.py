@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import re
 import ssl
-import threading
+import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,8 +24,7 @@ from typing import Any
 
 from crdt import Change, Document
 from mesh import messages as m
-from mesh.cli.control import Client, ControlError
-from tests.lan.lan import Host
+from tests.lan.lan import ROOT, Host
 from transport.admission import admission
 from transport.base import SECOND, Conduit, DialFailed, Lane
 from transport.errors import HandshakeError
@@ -218,11 +219,15 @@ class Liar:
         until, count = time.monotonic() + seconds, 0
         conduit: Conduit = self.link._conduit
         while self.is_linked and time.monotonic() < until:
-            if conduit.backlog + self.link.queued(lane) < 256 << 10 and (raw := next(messages, None)) is not None:
-                if self.say(raw, lane):
-                    count += 1
-                    continue
-            await asyncio.sleep(0)
+            if conduit.backlog + self.link.queued(lane) > 256 << 10:
+                await asyncio.sleep(0.001)
+                continue
+            if not self.say(next(messages), lane):
+                await asyncio.sleep(0.001)
+                continue
+            count += 1
+            if not count % 16:
+                await asyncio.sleep(0)
         return count
 
     def raw(self, message: bytes) -> None:
@@ -262,40 +267,26 @@ def item_of(identity: Identity, log: bytes, first: int, key: str, value: Any) ->
 class User:
     """Somebody who uses a node all the while: reads and writes through its control socket, and takes the time.
 
-    Writes go to a space of their own, so that the digest of ``main`` must not move.
+    A process of its own (``tests.lan.user``), so that it is not the attackers' work here that it waits for. Writes go
+    to a space of their own: the digest of ``main`` must not move. The figures are there after the end.
     """
 
-    def __init__(self, host: Host, every_s: float = 0.02) -> None:
-        self.host, self._every_s = host, every_s
-        self.worst_s = 0.0
-        self.count = 0
-        self.failed: list[str] = []
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._use, daemon=True)
-
-    def _use(self) -> None:
-        with Client(self.host.data, timeout=10) as client:
-            for number in itertools.count():
-                began = time.monotonic()
-                try:
-                    client.ask("put", key="mine", value=number, space="user", wait=10)
-                    assert client.ask("get", key="mine", space="user", wait=10) == number
-                except (ControlError, AssertionError) as wrong:
-                    self.failed.append(repr(wrong))
-                    return
-                self.worst_s = max(self.worst_s, time.monotonic() - began)
-                self.count += 1
-                if self._over.wait(self._every_s):
-                    return
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.count, self.worst_s, self.failed = 0, 0.0, "it never ended"
 
     def __enter__(self) -> User:
-        self._thread.start()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.lan.user", str(self._host.data)], stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "at work\n"
         return self
 
     def __exit__(self, kind: type[BaseException] | None, wrong: BaseException | None, _: TracebackType | None) -> None:
-        self._over.set()
-        self._thread.join(15)
-        assert not self._thread.is_alive()
+        told, _errors = self._process.communicate(timeout=30)
+        self.count, self.worst_s, self.failed = json.loads(told)
 
 
 def memory_mb(host: Host, *, peak: bool = False) -> float:

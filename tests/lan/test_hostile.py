@@ -98,7 +98,6 @@ async def unmoved(pair: Loopback, *, growth_mb: float = GROWTH_MB) -> AsyncItera
     held = memory_mb(victim)
     with User(victim) as user:
         yield user
-        await asyncio.to_thread(eventually, lambda: user.count > 5 or user.failed, 5.0)
     grew = memory_mb(victim, peak=True) - held
     print(f"user: {user.count} rounds, worst {user.worst_s * 1000:.0f} ms; memory +{grew:.1f} MB")
     assert not user.failed
@@ -610,7 +609,7 @@ def _ihave(liar: Liar, rng: random.Random, host: Host) -> Iterator[bytes]:
 @flood("vectors")
 def _vectors(liar: Liar, rng: random.Random, host: Host) -> Iterator[bytes]:
     while True:
-        yield m.encode(m.Vector([m.Have("s%d" % rng.randrange(9), _invented(rng), 7, bytes(16))] * 50, False))
+        yield m.encode(m.Vector([m.Have(f"s{rng.randrange(9)}", _invented(rng), 7, bytes(16))] * 50, False))
 
 
 @flood("wants")
@@ -680,7 +679,7 @@ def _early(liar: Liar, rng: random.Random, host: Host) -> Iterator[bytes]:
     before = liar.frame(1, None, "k", "v")
     big = "x" * 60_000
     for number in itertools.count(3):
-        yield liar.frame(number, before, "k", big, stream="spare%d" % (number % 20)).raw
+        yield liar.frame(number, before, "k", big, stream=f"spare{number % 20}").raw
 
 
 @pytest.mark.parametrize("name", FLOODS)
