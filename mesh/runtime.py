@@ -47,7 +47,7 @@ from transport.base import MILLISECOND, Env, Hint, Lane, Link, Storage, Timer
 from transport.dialer import Dialer
 from transport.errors import PeerFault
 from transport.frame import is_signed_frame
-from transport.identity import Identity, Mesh, NodeId
+from transport.identity import SIGNATURE_BYTES, Identity, Mesh, NodeId
 from transport.link import EstablishedLink, Refusal
 
 log = logging.getLogger("gossamer")
@@ -297,13 +297,16 @@ class Runtime:
     def _read(self, serving: _Serving, slot: do.Slot, after: int) -> None:
         frames = self.spaces.frames_after(slot, after, SERVE_BYTES)
         if frames is None:
-            serving.ready.extend(self._snapshot_parts(slot.stream))
+            whole = self.spaces.snapshot(slot.stream)
+            if serving.snapshots.get(slot.stream) != whole[-SIGNATURE_BYTES:]:  # one serves all the stream's logs
+                serving.snapshots[slot.stream] = whole[-SIGNATURE_BYTES:]
+                serving.ready.extend(self._snapshot_parts(slot.stream, whole))
+            serving.wanted[slot] = self.spaces.floor_of(slot)
         elif frames:
             serving.ready.extend(frames)
             serving.wanted[slot] = self.spaces.last_of(frames[-1])
 
-    def _snapshot_parts(self, stream: str) -> list[bytes]:
-        whole = self.spaces.snapshot(stream)
+    def _snapshot_parts(self, stream: str, whole: bytes) -> list[bytes]:
         self._transfer += 1
         parts = max(1, -(-len(whole) // CHUNK_BYTES_MAX))
         return [
@@ -317,10 +320,11 @@ class Runtime:
 
 
 class _Serving:
-    """What one peer asked for: logs still to be read, and bytes that are next."""
+    """What one peer asked for: logs still to be read, bytes that are next, and which snapshots went over this link."""
 
-    __slots__ = ("ready", "wanted")
+    __slots__ = ("ready", "snapshots", "wanted")
 
     def __init__(self) -> None:
         self.wanted: dict[do.Slot, int] = {}
         self.ready: deque[bytes] = deque()
+        self.snapshots: dict[str, bytes] = {}  # stream -> signature; at most one each of the streams there are

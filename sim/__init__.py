@@ -4,6 +4,7 @@ A ``World`` gives the real ``mesh.Node`` (or your own program) a virtual clock, 
 follow from one number, and breaks them on request. ``@scenario`` makes a test of it that replays from its seed.
 """
 
+from sim.checkers.convergence import check_clocks, converged
 from sim.faults import Fault
 from sim.loop import Deadlock, Livelock, NotSimulated, SimError
 from sim.scenario import scenario
@@ -20,5 +21,7 @@ __all__ = [
     "SimError",
     "SimNode",
     "World",
+    "check_clocks",
+    "converged",
     "scenario",
 ]

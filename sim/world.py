@@ -24,7 +24,7 @@ from sim.seed import Seed, chance, exponential
 from sim.storage import Fate
 from sim.suite import Memory, StandIn
 from sim.trace import Trace
-from transport.base import Env
+from transport.base import SECOND, Env
 
 if TYPE_CHECKING:
     from transport.identity import Suite
@@ -36,7 +36,7 @@ LAN_LEAST_S = 0.0002
 LAN_MEAN_S = 0.0006
 START_WITHIN_S = 60.0
 RUN_WITHIN_S = 3600.0
-LOOK_EVERY_S = 0.01  # how often ``run_until`` asks its predicate
+LOOK_EVERY_NS = (10_000_000, 50_000_000)  # how often ``run_until`` asks its predicate: in the first second, and then
 DATA = "data"
 POWER_CUT = (Fate.LOST, Fate.LOST, Fate.KEPT, Fate.KEPT, Fate.TORN)
 Disks = Literal["drawn", "kept", "lost", "torn", "wiped", "replaced"]
@@ -88,6 +88,7 @@ class SimNode:
         self.machine = machine
         self.name = machine.name
         self.node: Any = None
+        self._env: SimEnv
         self.started = False
 
     @property
@@ -107,7 +108,7 @@ class SimNode:
     def boot(self) -> Coroutine[Any, Any, None]:
         """A new process with a new program; the coroutine starts it."""
         process = self.machine.boot()
-        env = SimEnv(process, self._world.network, self._world.suite)
+        env = self._env = SimEnv(process, self._world.network, self._world.suite)
         build = lambda: self._factory(self.name, env=env, data=self._data, **self._options)  # noqa: E731
         self.node = process.context.run(build)
         self._world.note(f"start {self.machine.epoch}", self.name)
@@ -160,7 +161,13 @@ class SimNode:
 
     def stop(self) -> None:
         """Let it leave in good order, then end its process."""
-        self._world.run_in(self, self.node.stop())
+        env = self._env
+
+        async def leave(node: Any = self.node) -> None:
+            await node.stop()
+            await env.close()
+
+        self._world.run_in(self, leave())
         self.exit()
 
     def exit(self) -> None:
@@ -308,8 +315,8 @@ class World:
     def run_until(self, predicate: Callable[..., object], within: float = 10.0) -> float:
         """Let time pass until ``predicate()`` (or ``predicate(world)``, if it takes one) is true; the seconds it took.
 
-        It is asked every 10 ms of the world's time. Raises ``NotReached`` past ``within``; what the predicate's
-        ``explain(world)`` says, if it has one, is told.
+        It is asked every 10 ms of the world's time, after a second every 50 ms. Raises ``NotReached`` past ``within``;
+        what the predicate's ``explain(world)`` says, if it has one, is told.
         """
         began, deadline = self.loop.now, self.loop.now + round(within * 1e9)
         takes = [each for each in inspect.signature(predicate).parameters.values() if each.default is each.empty]
@@ -317,9 +324,10 @@ class World:
         while not predicate(*arguments):
             if self.loop.now >= deadline:
                 explain = getattr(predicate, "explain", None)
-                name = getattr(predicate, "__qualname__", repr(predicate))
+                name = getattr(predicate, "name", None) or getattr(predicate, "__qualname__", repr(predicate))
                 raise NotReached(f"{name} did not hold within {within:g} s" + (f": {explain(self)}" if explain else ""))
-            self._drive(min(deadline, self.loop.now + round(LOOK_EVERY_S * 1e9)), None)
+            step = LOOK_EVERY_NS[self.loop.now - began >= SECOND]
+            self._drive(min(deadline, self.loop.now + step), None)
         return (self.loop.now - began) / 1e9
 
     def run(self, coroutine: Coroutine[Any, Any, T], within: float = RUN_WITHIN_S) -> T:

@@ -60,7 +60,12 @@ class WebSocketConduit:
     @property
     def backlog(self) -> int:
         """Bytes taken by ``send`` and not yet by the wire."""
-        return 0 if self._ended else self._queued_bytes + self._transport.get_write_buffer_size()
+        if self._ended:
+            return 0
+        try:
+            return self._queued_bytes + self._transport.get_write_buffer_size()
+        except AttributeError:  # asyncio's TLS, once the socket under it is gone; the end is about to be told
+            return self._queued_bytes
 
     def send(self, message: bytes) -> None:
         """Queue one message. Raises ``ValueError`` past ``MESSAGE_BYTES_MAX``: the other end would hang up on it."""

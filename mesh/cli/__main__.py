@@ -8,7 +8,7 @@ import sys
 import click
 
 from mesh.cli.commands import gossamer
-from mesh.cli.control import ControlError
+from mesh.cli.errors import ControlError
 from mesh.cli.output import complain
 from mesh.cli.values import ValueUnreadable
 
@@ -34,10 +34,8 @@ def run(arguments: list[str] | None = None) -> int:
     except ControlError as failed:
         complain(failed.text, failed.remedy)
         return failed.exit_code
-    except click.exceptions.Abort:
-        return FAILED
-    except KeyboardInterrupt:
-        return OK  # Ctrl-C ends what runs until it is ended (watch, up): that is how one is meant to end it
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return FAILED  # Ctrl-C; what is meant to be ended by it (up, watch) catches it and returns 0
     except BrokenPipeError:
         # the reader (head, less) has what it wanted; keep Python from complaining when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -100,7 +101,7 @@ def _client(data: Path | None, mesh: str | None) -> Any:
 
 def _complete_key(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Keys of the running node, for a shell that completes. Silent when there is none."""
-    from mesh.cli.control import ControlError
+    from mesh.cli.errors import ControlError
 
     try:
         with _client(ctx.params.get("data"), ctx.params.get("mesh")) as client:
@@ -367,7 +368,7 @@ def watch(key: str | None, space: str, data: Path | None, mesh: str | None, as_j
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: exit 0
     out = Output(json=as_json)
-    with _client(data, mesh) as client:
+    with suppress(KeyboardInterrupt), _client(data, mesh) as client:
         for event in client.stream("watch", key=key, space=space):
             where = "/".join(show(part) for part in (event["key"], *event["path"]))
             by = "here" if event["local"] else event["origin"][:8]

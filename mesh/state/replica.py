@@ -32,6 +32,7 @@ from transport.frame import SignedFrame, parse, parse_stub, seal
 from transport.identity import LOG_BYTES, NodeId, Origin
 
 FOLD_EVERY_NS = SECOND
+FOLD_READ_BYTES = 4 << 20  # of frames in one attempt, unless the base is larger still
 FRAME_WEIGHT = 128  # what a frame costs in an index besides its bytes
 
 
@@ -52,6 +53,7 @@ class Replica:
         self._stalled: set[Origin] = set()
         self._asked: set[tuple[Origin, NodeId]] = set()
         self._base_changed = False
+        self._is_stale = False  # the document shows what was taken back: it could not be read anew
         self.is_folding = False
         self.fold_after = 0  # monotonic ns of the next attempt
         self.base_bytes = 0
@@ -157,9 +159,11 @@ class Replica:
     def check_writable(self) -> None:
         """Raise unless a local write may begin: ``SpaceReadOnly``, ``BacklogFull``. Nothing has changed then."""
         journal = self.room.journal
-        if journal.fault is None and journal.has_room:
+        if journal.fault is None and self.fault is None and journal.has_room:
             return
-        if journal.fault is not None:
+        if journal.fault is None and self._is_stale:
+            self.room.env.call_at(self.room.env.mono(), self.on_recovered)  # not here: a write has already begun
+        if self.fault is not None or journal.fault is not None:
             raise self.fault or SpaceReadOnly(self.name, str(journal.fault))
         if not journal.has_room:
             raise BacklogFull(self.name, journal.backlog, self.room.config.backlog_bytes_max)
@@ -195,11 +199,11 @@ class Replica:
         room.journal.append(puts, saved=partial(self._on_own_saved, log, frame), lost=self._on_own_lost)
 
     def _on_own_saved(self, log: Log, frame: SignedFrame) -> None:
-        if log.unsaved.get(frame.last) is not frame.raw:
+        if log.unsaved.get(frame.first) is not frame:
             return  # taken back meanwhile; a cut is on its way
         log.saved = Head(frame.last, frame.digest)
         self.room.feed(Held(log.slot, frame.first, log.saved, None, len(frame.raw)))
-        del log.unsaved[frame.last]
+        log.unsaved.pop(frame.first, None)
         self.room.on_durable(log.slot)
         while self._flushes and log is self.own and self._flushes[0][0] <= log.saved.seq:
             _, flush = self._flushes.popleft()
@@ -226,7 +230,10 @@ class Replica:
         self._renew(reason)
         if last >= first:
             self.room.journal.append([], [records.cut_from(own.slot, first)], saved=_nothing)
-            self.rebuild()
+            try:
+                self.rebuild()
+            except StorageFault:
+                self._is_stale = True  # not even readable now: shown as it was, until the disk is back
             self.room.tell(StateLost(self.name, first, last, fault))
         while self._flushes:
             _, flush = self._flushes.popleft()
@@ -255,7 +262,16 @@ class Replica:
             self._take_back("peers hold more of this log than this disk", "peers hold more of it than this disk")
 
     def on_recovered(self) -> None:
-        """The disk takes commits again."""
+        """The disk takes commits again. As long as it cannot be read the space stays read-only, and tries again at
+        each write."""
+        if self._is_stale:
+            if self.open_transaction is not None:
+                return
+            try:
+                self.rebuild()
+            except StorageFault:
+                return
+            self._is_stale = False
         self.fault = None
 
     async def flush(self) -> None:
@@ -282,10 +298,10 @@ class Replica:
             return True
         if frame.last > log.head.seq:
             return False
-        raw = log.unsaved.get(frame.last)
-        if raw is None:
-            raw = self.room.storage.get(records.FRAMES, records.frame_key(log.slot, frame.last))
-        return raw == frame.raw
+        unsaved = log.unsaved.get(frame.first)
+        if unsaved is not None:
+            return unsaved.raw == frame.raw
+        return self.room.storage.get(records.FRAMES, records.frame_key(log.slot, frame.last)) == frame.raw
 
     def offer(self, frame: SignedFrame, peer: NodeId | None) -> None:
         """Take a genuine frame that ``peer`` sent (``None``: from our own disk), and what it makes possible."""
@@ -353,7 +369,7 @@ class Replica:
         self.seqs[log.actor] = head.seq
         room.journal.append(
             [(records.FRAMES, records.frame_key(log.slot, frame.last), frame.raw)],
-            saved=partial(self._on_saved, log, head),
+            saved=partial(self._on_saved, log, frame),
         )
         room.feed(Held(log.slot, frame.first, head, peer, len(frame.raw)))
         if log.fork and head.seq == log.fork - 1:
@@ -362,9 +378,10 @@ class Replica:
         self._free.extend(self.aside.freed(log.actor, head.seq))
         self._emit(events)
 
-    def _on_saved(self, log: Log, head: Head) -> None:
-        if log.unsaved.pop(head.seq, None) is not None:
-            log.saved = head
+    def _on_saved(self, log: Log, frame: SignedFrame) -> None:
+        if log.unsaved.get(frame.first) is frame:
+            del log.unsaved[frame.first]
+            log.saved = Head(frame.last, frame.digest)
             self.room.on_durable(log.slot)
 
     def _emit(self, events: list[Changed]) -> None:
@@ -418,7 +435,7 @@ class Replica:
         if log.head.seq > cut.seq:
             log.head = cut
             log.saved = min(log.saved, cut)
-            log.unsaved = {last: raw for last, raw in log.unsaved.items() if last <= cut.seq}
+            log.unsaved = {first: frame for first, frame in log.unsaved.items() if first <= cut.seq}
             self.rebuild()
         room.tell(LogForked(slot.origin, self.name, seq))
         if log.head.seq == seq - 1:
@@ -436,7 +453,16 @@ class Replica:
         """How far a log may leave this node: what it wrote itself only once it could not forget it."""
         return log.saved.seq if log is self.own else log.head.seq
 
+    def frame_at(self, log: Log, first: int) -> bytes | None:
+        """The held frame that begins at ``first``; mostly the one that was just taken in."""
+        frame = log.unsaved.get(first)
+        if frame is not None:
+            return frame.raw if frame.last <= self.servable(log) else None
+        raw = next(self.frames_after(log, first - 1), None)
+        return raw if raw is not None and parse(raw).first == first else None
+
     def frames_after(self, log: Log, after: int) -> Iterator[bytes]:
+        """The held frames of ``log`` after ``after`` that may leave this node, in order."""
         return log.frames_after(self.room.storage, after, self.servable(log))
 
     # -- folding -----------------------------------------------------------------------------------------------------
@@ -456,26 +482,24 @@ class Replica:
         }
         if not spans:
             return
-        shares = [
-            ((last - floor) / (self.logs[origin].head.seq - floor), self.logs[origin])
-            for origin, (_, floor, last) in spans.items()
-        ]
-        frames, size = (
-            int(2 * sum(share * getattr(log, what) for share, log in shares)) for what in ("frames", "bytes")
-        )
-        if not self._is_worth(frames, size):
+        gain_frames = gain_bytes = 0.0
+        for origin, (_, floor, last) in spans.items():
+            log = self.logs[origin]
+            part = (last - floor) / (log.head.seq - floor)
+            gain_frames, gain_bytes = gain_frames + part * log.frames, gain_bytes + part * log.bytes
+        if not self._is_worth(int(2 * gain_frames), int(2 * gain_bytes)):
             return  # less than half of what would be worth it is stable yet
+        # Read here, since a storage serves one reader at a time; so much of each log as keeps the loop's turn short.
+        # A causal order goes on with at least one log whatever the shares, and the next attempt takes the rest.
+        share = max(FOLD_READ_BYTES, 2 * self.base_bytes) // len(spans)
+        frames = {origin: _first_bytes(self.logs[origin].frames_after(storage, floor, last), share)
+                  for origin, (_, floor, last) in spans.items()}  # fmt: skip
+        base, forks = self.base(), dict(self.forks)
         self.is_folding = True
         self._base_changed = False
-        forks = dict(self.forks)
 
         def work() -> tuple[Snapshot, bytes]:
-            frames = {
-                origin: [raw for _, raw in storage.scan(
-                    records.FRAMES, records.frame_key(slot, floor + 1), records.frame_key(slot, last + 1))]
-                for origin, (slot, floor, last) in spans.items()
-            }  # fmt: skip
-            folded = fold(self.base(), frames, forks)
+            folded = fold(base, frames, forks)
             return folded, folded.seal(room.identity, room.mesh)
 
         room.env.offload(work, self._on_folded)
@@ -489,8 +513,6 @@ class Replica:
 
     def _on_folded(self, outcome: tuple[Snapshot, bytes] | BaseException) -> None:
         self.is_folding = False
-        if isinstance(outcome, StorageFault):
-            return  # could not read: folding waits, nothing is lost by it
         if isinstance(outcome, BaseException):
             raise outcome
         snapshot, raw = outcome
@@ -624,6 +646,17 @@ class Replica:
         after = self.doc.value if self.on_events else {}
         keys = [key for key in dict.fromkeys((*before, *after)) if before.get(key) != after.get(key)]
         self._emit([event_at(self.doc._root, (key,), self.doc.actors, "", False) for key in keys])
+
+
+def _first_bytes(frames: Iterator[bytes], bytes_max: int) -> list[bytes]:
+    """The first frames, about ``bytes_max`` of them, and at least one."""
+    taken: list[bytes] = []
+    for raw in frames:
+        taken.append(raw)
+        bytes_max -= len(raw)
+        if bytes_max <= 0:
+            break
+    return taken
 
 
 def _nothing() -> None:

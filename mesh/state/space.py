@@ -70,6 +70,7 @@ class Space:
         self.counter, self.bounded, self.register, self.multi = doc.counter, doc.bounded, doc.register, doc.multi
         self.set, self.flag, self.map = doc.set, doc.flag, doc.map
         self.delete, self.conflicts, self.digest = doc.delete, doc.conflicts, doc.digest
+        self.get, self.live_keys = doc.get, doc.live_keys
 
     @property
     def name(self) -> str:

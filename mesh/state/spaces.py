@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 
 from mesh.errors import TooManySpaces
@@ -60,7 +61,7 @@ class Spaces:
         self._transfers: dict[NodeId, _Transfer] = {}
         self._ahead_told: dict[Origin, int] = {}
         self._fold_timer: Timer | None = None
-        self._full_told = 0  # monotonic ns before which it is not said again
+        self._dropped_told = 0  # monotonic ns before which it is not said again
         self.journal.on_recovered.append(self._on_recovered)
         self.journal.on_room.append(self._intake.wake)
 
@@ -163,11 +164,17 @@ class Spaces:
             self._refuse(peer, "a frame is of this mesh and of a known kind", done)
             return
         replica = self._replicas.get(frame.stream)
-        if frame in self._intake or (replica is not None and replica.holds(frame)):
+        if frame in self._intake or (replica is not None and self._holds(replica, frame)):
             self._room.feed(Repeated(peer, Slot(frame.stream, frame.origin), frame.last))
             self._later(done)
             return
         self._intake.put(Pending(frame, peer, done))
+
+    def _holds(self, replica: Replica, frame: SignedFrame) -> bool:
+        try:
+            return bool(replica.holds(frame))
+        except StorageFault:
+            return False  # it will be looked at again once it is verified
 
     def _refuse(self, peer: NodeId, rule: str, done: Done) -> None:
         self._room.on_fault(peer, rule)
@@ -187,18 +194,21 @@ class Spaces:
         if not pending.is_genuine:
             self._room.on_fault(peer, "a frame is signed by its origin")
         elif (replica := self._replica(frame.stream)) is None:
-            self._tell_full()
+            self._tell_once(Dropped("spaces", 1))
         else:
             self._look_at_clock(frame)
-            replica.offer(frame, peer)
+            try:
+                replica.offer(frame, peer)
+            except StorageFault:  # not held, so repair brings it again once the disk can be read
+                self._tell_once(Dropped("frame: the disk cannot be read", 1))
         pending.done()
 
-    def _tell_full(self) -> None:
-        """Somebody writes to more spaces than this node holds: say so, but not for every frame."""
+    def _tell_once(self, fact: Dropped) -> None:
+        """Say that something was dropped, but not for every frame of a flood."""
         mono = self._room.env.mono()
-        if mono >= self._full_told:
-            self._full_told = mono + TOLD_EVERY_NS
-            self._room.tell(Dropped("spaces", 1))
+        if mono >= self._dropped_told:
+            self._dropped_told = mono + TOLD_EVERY_NS
+            self._room.tell(fact)
 
     def _look_at_clock(self, frame: SignedFrame) -> None:
         now = self._room.env.now() // MILLISECOND
@@ -225,20 +235,28 @@ class Spaces:
             return None
         frames: list[bytes] = []
         size = 0
-        for raw in replica.frames_after(log, after):
-            if frames and size + len(raw) > bytes_max:
-                break
-            frames.append(raw)
-            size += len(raw)
+        try:
+            for raw in replica.frames_after(log, after):
+                if frames and size + len(raw) > bytes_max:
+                    break
+                frames.append(raw)
+                size += len(raw)
+        except StorageFault:  # what was read is good; the rest is another member's to serve
+            self._tell_once(Dropped("request: the disk cannot be read", 1))
         return frames
+
+    def floor_of(self, slot: Slot) -> int:
+        """Up to where a log was folded; ``frames_after`` that is never ``None``."""
+        log = self._log_of(slot)
+        return 0 if log is None else log.floor.seq
 
     def frame_at(self, slot: Slot, first: int) -> bytes | None:
         """The held frame that begins at ``first``; ``None`` when it was folded away meanwhile."""
         replica, log = self._replicas.get(slot.stream), self._log_of(slot)
-        if replica is None or log is None:
+        try:
+            return None if replica is None or log is None else replica.frame_at(log, first)
+        except StorageFault:
             return None
-        raw = next(replica.frames_after(log, first - 1), None)
-        return raw if raw is not None and parse(raw).first == first else None
 
     @staticmethod
     def last_of(raw: bytes) -> int:
@@ -248,7 +266,12 @@ class Spaces:
     def snapshot(self, stream: str) -> bytes:
         """The stream up to its floors, signed by this node; for ``SnapshotPart``s."""
         replica = self._replicas.get(stream)
-        return b"" if replica is None else replica.snapshot()
+        try:
+            if replica is not None:
+                return replica.snapshot()
+        except StorageFault:
+            self._tell_once(Dropped("request: the disk cannot be read", 1))
+        return Snapshot(stream, {}, b"").seal(self._room.identity, self._room.mesh)
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
@@ -391,7 +414,8 @@ class Spaces:
         self._fold_timer = None
         for replica in self._replicas.values():
             if replica.may_fold():
-                replica.fold(self._durability.stable(replica.logs.values()))
+                with contextlib.suppress(StorageFault):  # folding can wait; nothing is lost by it
+                    replica.fold(self._durability.stable(replica.logs.values()))
 
 
 class _Transfer:

@@ -39,7 +39,7 @@ def check_clocks(world: World, space: str = "main") -> None:
 class Converged:
     """``converged(world)``: every live node has the same clock and digest of ``space``. For ``world.run_until``."""
 
-    __qualname__ = "converged"
+    name = "converged"
 
     def __init__(self, space: str = "main") -> None:
         self._space = space

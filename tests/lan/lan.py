@@ -1,6 +1,6 @@
 """Real ``gossamer up`` processes: on hosts of their own (``Lan``), or beside each other on loopback (``Loopback``).
 
-A host is a network namespace; virtual cables join it to one of two switches. A partition is a cable moved to the other
+A host is a network namespace; virtual cables join it to one of three switches. A partition is a cable moved to another
 switch: nothing in a host is touched, exactly as if somebody had pulled it. Everything is named by this process's id,
 lives in namespaces of its own, and is removed at the end. ``Loopback`` needs no root, so it runs wherever tests run.
 """
@@ -26,6 +26,7 @@ from typing import Any
 from mesh.cli.control import Client
 
 ROOT = Path(__file__).resolve().parents[2]
+SWITCHES = 3
 READY_WAIT_S = 10.0
 LEAVE_WAIT_S = 10.0
 SECRET = "a-secret-for-tests-of-128-bits-and-more"
@@ -261,7 +262,7 @@ class Lan(Group):
         self.prefix = f"gos{os.getpid()}"
         self.folder = folder
         self.secret_file = folder / "mesh.secret"
-        self.switches = f"{self.prefix}-sw"  # a namespace with two bridges
+        self.switches = f"{self.prefix}-sw"  # a namespace with three bridges
         self.hosts = [Host(self, number) for number in range(count)]
 
     def __enter__(self) -> Lan:
@@ -273,8 +274,8 @@ class Lan(Group):
         self.secret_file.write_text(f"{SECRET}\n")
         try:
             ip(f"netns add {self.switches}", *(f"netns add {host.space}" for host in self.hosts))
-            inside = [f"link add br{at} type bridge mcast_snooping 0 forward_delay 0" for at in (0, 1)]
-            self.switch(*inside, "link set br0 up", "link set br1 up")
+            inside = [f"link add br{at} type bridge mcast_snooping 0 forward_delay 0" for at in range(SWITCHES)]
+            self.switch(*inside, *(f"link set br{at} up" for at in range(SWITCHES)))
             for host in self.hosts:
                 ip(f"link add eth0 netns {host.space} type veth peer name {host.port} netns {self.switches}")
                 self.inside(
@@ -304,13 +305,14 @@ class Lan(Group):
         """Lines of ``ip`` where the switches are."""
         _ip_in(self.switches, batch)
 
-    def split(self, away: Sequence[Host]) -> None:
-        """Plug these hosts into the other switch: they see each other, and nobody else."""
-        self.switch(*(f"link set {host.port} master br1" for host in away))
+    def split(self, *groups: Sequence[Host]) -> None:
+        """Plug each group into a switch of its own, hosts in no group into the first: groups do not see each other."""
+        at = {host.name: number for number, group in enumerate(groups, 1) for host in group}
+        self.switch(*(f"link set {host.port} master br{at.get(host.name, 0)}" for host in self.hosts))
 
     def heal(self) -> None:
         """Plug all into the first switch again."""
-        self.switch(*(f"link set {host.port} master br0" for host in self.hosts))
+        self.split()
 
     def drop_multicast(self) -> None:
         """From now on the switch passes no multicast on, as an access point that keeps its clients apart."""

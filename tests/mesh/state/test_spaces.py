@@ -323,6 +323,35 @@ def test_a_full_disk_makes_the_space_read_only_names_the_lost_and_recovers() -> 
     assert Peer(table, "a", disk=a.disk).space().value == {"n": 11_011}
 
 
+def test_a_disk_that_can_neither_be_written_nor_read_stops_writing_and_nothing_else() -> None:
+    table, a, b = pair()
+    a.space().counter("n").increment(1)
+    table.env.run_for(0.1)
+    a.disk.full = a.disk.unreadable = True
+    a.space().counter("n").increment(100)
+    table.env.run_for(0.1)
+    assert [(lost.first, lost.last) for lost in a.told(StateLost)] == [(2, 2)]
+    assert a.space().value == {"n": 101}  # it cannot be rebuilt yet
+    for peer in (a, b):
+        assert peer.spaces.frames_after(slot_of(b), 0, 1 << 20) == []
+    assert a.spaces.frame_at(slot_of(b), 1) is None
+    assert a.spaces.snapshot("main")
+    b.space().counter("n").increment(10)
+    table.env.run_for(0.1)
+    a.disk.full = False
+    table.env.run_for(20.0)
+    for _ in range(2):
+        with pytest.raises(SpaceReadOnly, match="2 to 2 were taken back"):
+            a.space().counter("n").increment(1000)
+        a.disk.unreadable = False
+    table.env.run_for(0.1)
+    assert a.space().value == {"n": 11}
+    a.space().counter("n").increment(1000)
+    table.repair()
+    assert a.space().value == b.space().value == {"n": 1011}
+    assert a.space().digest() == b.space().digest()
+
+
 def test_a_write_past_the_backlog_is_refused_before_anything_changes() -> None:
     table, a, _ = pair(backlog_bytes_max=1 << 21)
     register = a.space().register("r")
