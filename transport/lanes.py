@@ -165,7 +165,10 @@ class Lanes:
         if size < 0 or self._consumed[lane] + size > self._arrived[lane]:
             raise Misuse(f"{lane.name}: more bytes consumed than came in")
         self._consumed[lane] += size
-        if self._consumed[lane] + self._config.window_bytes - self._granted[lane] >= self._config.window_bytes // 4:
+        # Told in steps of a quarter, but never so late that a largest frame would wait for credit nobody announces.
+        window = self._config.window_bytes
+        rise = self._consumed[lane] + window - self._granted[lane]
+        if rise and rise >= min(window // 4, window - FRAME_BYTES_MAX):
             self._grant(lane)
             return True
         return False
