@@ -277,7 +277,8 @@ class Document(Objects):
         self._clock[index] += change.count
         self._digest = None
         if index == self.index:
-            self._stamp = stamp  # the own log, fetched back
+            self._stamp = stamp  # the own log, fetched back: never too far ahead to follow, for steps only go up
+            self.hlc.now = max(self.hlc.now, stamp)
         else:
             self._news[index] = None
         if stamp > self.hlc.now:

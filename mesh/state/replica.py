@@ -43,6 +43,7 @@ class Replica:
         self.room, self.name = room, name
         self.logs: dict[Origin, Log] = {}
         self.forks: dict[str, int] = {}
+        self._proofs: dict[Origin, tuple[bytes, bytes]] = {}  # of the forks proven since the start
         self.aside = Aside(room.config.aside_bytes_max)
         self.fault: SpaceReadOnly | None = None
         self.on_events: list[Callable[[list[Changed]], None]] = []
@@ -403,6 +404,8 @@ class Replica:
 
     def evidence(self, origin: Origin) -> tuple[bytes, bytes]:
         """The two stubs that prove ``origin`` forked."""
+        if (unsaved := self._proofs.get(origin)) is not None:
+            return unsaved
         raw = self.room.storage.get(records.FORKS, records.log_key(Slot(self.name, origin)))
         if raw is None:
             raise KeyError(origin)
@@ -424,6 +427,7 @@ class Replica:
         room, slot = self.room, log.slot
         log.fork = self.forks[log.actor] = seq
         one, other = sorted((one, other))
+        self._proofs[slot.origin] = one, other  # the journal has it a little later
         cut = log.head_before(room.storage, seq)
         room.journal.append(
             [(records.FORKS, records.log_key(slot), len(one).to_bytes(2, "big") + one + other)],
