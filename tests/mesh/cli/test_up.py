@@ -115,10 +115,11 @@ def test_without_a_name_the_second_node_gets_the_next(home: dict[str, str]) -> N
         assert "already" in refused(home, base)
 
 
-def test_ctrl_c_and_leave_end_it_with_0(home: dict[str, str]) -> None:
-    with up(home, "ann") as (process, _):
-        process.send_signal(signal.SIGINT)
-        assert process.wait(WAIT_S) == 0
+def test_ctrl_c_a_closed_terminal_and_leave_end_it_with_0(home: dict[str, str]) -> None:
+    for number in (signal.SIGINT, signal.SIGHUP):
+        with up(home, "ann") as (process, _):
+            process.send_signal(number)
+            assert process.wait(WAIT_S) == 0
     with up(home, "ann") as (process, _):
         assert gossamer(home, "leave").returncode == 0
         assert process.wait(WAIT_S) == 0
