@@ -43,7 +43,7 @@ class Replica:
         self.room, self.name = room, name
         self.logs: dict[Origin, Log] = {}
         self.forks: dict[str, int] = {}
-        self.aside = Aside(room.config.aside_bytes_max)
+        self.aside = Aside(room.aside)
         self.fault: SpaceReadOnly | None = None
         self.on_events: list[Callable[[list[Changed]], None]] = []
         self._key = records.stream_key(name)
