@@ -43,7 +43,7 @@ class Replica:
         self.logs: dict[Origin, Log] = {}
         self.forks = Forks(self, room)
         self.folder = Folder(self, room)
-        self.aside = Aside(room.config.aside_bytes_max)
+        self.aside = Aside(room.aside)
         self.on_events: list[Callable[[list[Changed]], None]] = []
         self._key = records.stream_key(name)
         self._free: deque[Origin] = deque()

@@ -11,6 +11,7 @@ from mesh.messages import ConfirmAsk, Durable, Evidence, Have, LinkMessage, Snap
 from mesh.protocol.effects import Event, Held, Repeated, Slot
 from mesh.protocol.facts import ClockAhead, Dropped, Fact, StateDamaged
 from mesh.state import records
+from mesh.state.aside import Allowance
 from mesh.state.config import StateConfig
 from mesh.state.confirm import LEVELS, Durability
 from mesh.state.folding import SNAPSHOT_BYTES_MAX, Snapshot
@@ -51,7 +52,8 @@ class Spaces:
         on_fault: Callable[[NodeId, str], None],
     ) -> None:
         self.journal = Journal(env, storage, config)
-        self._room = Room(env, identity, mesh, storage, config, self.journal, tell, feed, send, on_fault)
+        self._room = Room(env, identity, mesh, storage, config, self.journal, tell, feed, send, on_fault,
+                          Allowance(config.aside_bytes_max))  # fmt: skip
         self._room.on_durable, self._room.spread = self._on_durable, self._spread
         self._durability = Durability(self._room, self._log_of)
         self._intake = Intake(env, mesh, config, accept=self._accept, is_ready=self._is_ready)
