@@ -1,4 +1,4 @@
-"""A late joiner with 20,000 operations to fetch: how long until it is equal, and how many bytes an operation on the wire.
+"""A late joiner with 20,000 operations to fetch: how long until it is equal, how many bytes an operation on the wire.
 
 Reference: the bytes of the same operations in frames of 256, which no transfer can undercut without compressing.
 """

@@ -10,6 +10,7 @@ from crdt.errors import CausalBufferFull
 
 CHANGES_MAX = 8192  # guess: two largest frames of smallest changes
 BYTES_MAX = 16 << 20  # guess: sixteen largest frames
+ROUNDS_MAX = 16  # of looking ahead; whoever forges stamps to need more is refused where there was room
 
 
 class CausalBuffer:
@@ -34,7 +35,8 @@ class CausalBuffer:
         counts: dict[str, int] = {}
         missing: dict[str, int] = {}
         left = [*batch, *(change for heap in self._waiting.values() for _, _, change in heap)]
-        while True:
+        left.sort(key=_stamp)  # honest stamps rise along every dependency, so one round does
+        for _ in range(ROUNDS_MAX):
             rest: list[Change] = []
             missing.clear()
             for change in left:
@@ -57,7 +59,11 @@ class CausalBuffer:
             left = rest
         distinct = {(change.actor, change.seq): change for change in left}
         if len(distinct) > CHANGES_MAX or sum(map(_size, distinct.values())) > BYTES_MAX:
-            raise CausalBufferFull(len(self.held), len(batch), missing)
+            offered: dict[str, int] = {}
+            for actor, seq in distinct:
+                offered[actor] = min(seq, offered.get(actor, seq))
+            lost = {actor: needed for actor, needed in missing.items() if needed < offered.get(actor, needed + 1)}
+            raise CausalBufferFull(len(self.held), len(batch), lost)
 
     def wait(self, change: Change, index: int, needed: int) -> None:
         """Keep ``change`` until actor number ``index`` has ``needed`` operations."""
@@ -78,6 +84,10 @@ class CausalBuffer:
             yield change
         if heap is not None and not heap:
             self._waiting.pop(index, None)
+
+
+def _stamp(change: Change) -> tuple[int, int]:
+    return change.hlc, change.seq
 
 
 def _size(change: Change) -> int:

@@ -151,6 +151,10 @@ class Store:
         """What it shows, as fresh plain Python. ``names`` settle ties."""
         raise NotImplementedError
 
+    def size(self) -> int:
+        """About how many elements its value has."""
+        return 1
+
     def others(self, names: ActorTable) -> list[Value]:
         """Values in conflict with the one shown."""
         return []

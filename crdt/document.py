@@ -74,6 +74,15 @@ class Document(Objects):
         """All of it as plain Python, by key."""
         return self._root.value(self.actors)  # type: ignore[no-any-return]
 
+    def get(self, key: str, default: Any = None) -> Any:
+        """What ``value`` shows under ``key``, or ``default``; without looking at the other keys."""
+        store = self._root.shown(key)
+        return default if store is None else store.value(self.actors)
+
+    def live_keys(self) -> list[str]:
+        """Keys that ``value`` shows."""
+        return self._root.live_keys()
+
     @property
     def clock(self) -> VectorClock:
         """How many operations of each actor were applied."""
@@ -98,8 +107,9 @@ class Document(Objects):
         exception takes all of them back. May not span an await, nor hold another one."""
         return Transaction(self)
 
-    def write(self, op: Op) -> None:
-        """For handles: perform one local operation. Raises before anything changes."""
+    def write(self, op: Op, checked: bool = False) -> None:
+        """For handles: perform one local operation. Raises before anything changes. ``checked``: the handle has just
+        asked ``target`` for it."""
         transaction = self._transaction
         if transaction is not None:
             transaction.write(op)
@@ -110,7 +120,7 @@ class Document(Objects):
             if self.guard is not None:
                 self.guard()
             store = op.store
-            if store is not None:
+            if store is not None and not checked:
                 self.target(op.path, store)
             if store is None or len(self._names) > NAMES_UNCHECKED:
                 self._require_fit(Change(self.actor, seq, 0, 1 << 62, (op,), list(self._names), self._news_counts()))
@@ -153,13 +163,22 @@ class Document(Objects):
 
     def target(self, path: Path, store: type[Store]) -> Any:
         """``find`` for writing: raises ``TypeClash`` if something of another type is live on the way."""
-        root = self._root
+        parent: Any = self._root
         if type(path) is str:
-            slot = root.children.get(path)
-            if slot is None or slot.__class__ is store:
-                return slot
-            path = (path,)
-        node: Any = root
+            slot = parent.children.get(path)
+        else:
+            for key in path[:-1]:
+                parent = parent.children.get(key)
+                if parent.__class__ is not MapStore:
+                    return self._target(as_keys(path), store)
+            slot = parent.children.get(path[-1]) if path else parent
+        if slot is None or slot.__class__ is store:
+            return slot
+        return self._target(as_keys(path), store)
+
+    def _target(self, path: tuple[str, ...], store: type[Store]) -> Any:
+        """The same where something is absent on the way, or of another type."""
+        node: Any = self._root
         for depth, key in enumerate(path, 1):
             wanted = store if depth == len(path) else MapStore
             slot = None if node is None else node.children.get(key)
@@ -259,6 +278,8 @@ class Document(Objects):
         self._digest = None
         if index == self.index:
             self._stamp = stamp  # the own log, fetched back
+            if stamp > self.hlc.now:
+                self.hlc.now = stamp  # own stamps only rise, also when the machine came up with its clock behind
         else:
             self._news[index] = None
         if stamp > self.hlc.now:

@@ -63,7 +63,7 @@ class UnknownOperation(CrdtError):
 class CausalBufferFull(CrdtError):
     """Too many changes lack what they depend on. Nothing of the batch was kept: fetch ``missing``, then repeat.
 
-    ``missing``: by actor, the first count that is waited for.
+    ``missing``: by actor, the first count that is waited for and was not offered.
     """
 
     def __init__(self, held: int, offered: int, missing: Mapping[str, int]) -> None:

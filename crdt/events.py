@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from crdt.actors import ActorTable
@@ -11,22 +12,46 @@ from crdt.causal import Path, Store, as_keys
 from crdt.map import MapStore
 from crdt.value import Value
 
+EAGER_ELEMENTS_MAX = 256  # a list of so many costs about 20 us; much more would make writing to a watched set quadratic
 
-@dataclass(frozen=True, slots=True)
+
 class Event:
     """The value at ``key`` and ``path`` below it is ``value`` now; with ``present`` false, nothing is there any more.
 
     ``type`` is the name of the type shown there, "delete" when nothing is. ``origin`` is the actor whose change did it,
-    "" after the join of a snapshot; ``local`` says whether that is this document's.
+    "" after the join of a snapshot; ``local`` says whether that is this document's. The value of a collection of more
+    than ``EAGER_ELEMENTS_MAX`` is taken when it is first looked at, so it may be newer than the event, never older.
     """
 
-    key: str
-    path: tuple[str, ...]
-    type: str
-    value: Value
-    origin: str
-    local: bool
-    present: bool = True
+    __slots__ = ("_later", "_value", "key", "local", "origin", "path", "present", "type")
+
+    def __init__(
+        self, key: str, path: tuple[str, ...], type: str, value: Value, origin: str, local: bool, present: bool = True,
+        later: Callable[[], Value] | None = None,
+    ) -> None:  # fmt: skip
+        self.key, self.path, self.type, self.origin = key, path, type, origin
+        self.local, self.present = local, present
+        self._value, self._later = value, later
+
+    @property
+    def value(self) -> Value:
+        """The new value at the path; ``None`` when nothing is there."""
+        if self._later is not None:
+            self._value, self._later = self._later(), None
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Event) and self._fields() == other._fields()
+
+    __hash__ = None  # type: ignore[assignment]  # values are plain and may change
+
+    def __repr__(self) -> str:
+        path = "/".join((self.key, *self.path))
+        value = "…" if self._later is not None else repr(self._value)
+        return f"Event({path!r}, {self.type!r}, {value}, origin={self.origin!r}, local={self.local})"
+
+    def _fields(self) -> tuple[Value, ...]:
+        return self.key, self.path, self.type, self.value, self.origin, self.local, self.present
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +75,9 @@ def event_at(root: MapStore, path: tuple[str, ...], names: ActorTable, origin: s
         if shown is None:
             return Event(path[0], path[1:depth], "delete", None, origin, local, present=False)
         if depth == len(path) or not isinstance(shown, MapStore):
+            if shown.size() > EAGER_ELEMENTS_MAX:
+                later = partial(shown.value, names)
+                return Event(path[0], path[1:depth], shown.kind, None, origin, local, later=later)
             return Event(path[0], path[1:depth], shown.kind, shown.value(names), origin, local)
         node = shown
     raise AssertionError("a path has at least one key")

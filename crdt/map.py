@@ -175,6 +175,9 @@ class MapStore(Store):
                 plain[key] = store.value(names)
         return plain
 
+    def size(self) -> int:
+        return len(self.children)
+
     def stores(self) -> Iterator[Store]:
         """All objects directly under it."""
         for slot in self.children.values():
@@ -320,12 +323,16 @@ class Objects:
         doc.write(Delete(path[0] if len(path) == 1 else path, seen, totals))
 
     def _open(self, handle: type[Handle], key: str) -> Any:
-        path = (*self._path, check_key(key))
-        if len(path) > DEPTH_MAX:
-            raise InvalidValue(f"maps nested deeper than {DEPTH_MAX}")
+        path = self._below(key)
         doc = self._doc
         doc.target(path, handle._store)
         return handle(doc, path)
+
+    def _below(self, key: str) -> tuple[str, ...]:
+        path = (*self._path, check_key(key))
+        if len(path) > DEPTH_MAX:
+            raise InvalidValue(f"maps nested deeper than {DEPTH_MAX}")
+        return path
 
 
 class Map(Objects, Handle):
@@ -335,7 +342,7 @@ class Map(Objects, Handle):
     _store = MapStore
 
     def __setitem__(self, key: str, value: Value) -> None:
-        self.register(key).set(value)
+        Register(self._doc, self._below(key)).set(value)
 
     def __getitem__(self, key: str) -> Value:
         store = self._shown(key)
@@ -361,9 +368,6 @@ class Map(Objects, Handle):
 
     def __len__(self) -> int:
         return len(self.keys())
-
-    def __bool__(self) -> bool:
-        return True  # a handle is there also while its map is empty
 
     def keys(self) -> list[str]:
         """Keys with something under them, in canonical order."""

@@ -156,9 +156,10 @@ class Register(Handle):
     def set(self, value: Value) -> None:
         """Write ``value``. Raises ``InvalidValue``."""
         raw = pack(value)
-        store: Any = self._doc.find(self._path, self._store)
-        seen = [] if store is None else self._doc.seen(store.dots())
-        self._doc.write(self._write(self._wire, raw, seen))
+        doc = self._doc
+        store = doc.target(self._wire, self._store)
+        seen = doc.seen([dot for dot, _, _ in store.writes]) if store is not None and store.writes else []
+        doc.write(self._write(self._wire, raw, seen), True)
 
     @property
     def value(self) -> Value:

@@ -115,6 +115,9 @@ class SetStore(Store):
     def value(self, names: ActorTable) -> Value:
         return [unpack(raw) for raw in sorted(self.members())]
 
+    def size(self) -> int:
+        return len(self.added)
+
     def dots(self) -> Iterator[Dot]:
         for cell in self.added.values():
             yield from dots_of(cell)
@@ -223,10 +226,11 @@ class Set(Handle):
     def add(self, element: Value) -> None:
         """Put ``element`` in; again when it is in, so that it beats removals made elsewhere meanwhile."""
         raw = pack(element)
-        store = self._doc.find(self._path, self._store)
+        doc = self._doc
+        store = doc.target(self._wire, self._store)
         cell = None if store is None else store.added.get(raw)
-        seen = [] if cell is None else self._doc.seen(store.at(raw))
-        self._doc.write(self._put(self._wire, raw, True, seen))
+        seen = [] if cell is None else doc.seen(store.at(raw))
+        doc.write(self._put(self._wire, raw, True, seen), True)
 
     def discard(self, element: Value) -> None:
         """Take ``element`` out, if it is in."""
@@ -245,9 +249,6 @@ class Set(Handle):
 
     def __iter__(self) -> Iterator[Value]:
         return iter(self.value)
-
-    def __bool__(self) -> bool:
-        return True  # a handle is there also while its set is empty
 
     @property
     def value(self) -> list[Value]:

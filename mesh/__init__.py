@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mesh.config import NodeConfig
     from mesh.errors import MeshError
+    from mesh.messaging.direct import Message, Request
     from mesh.node import Member, Node
     from mesh.state.space import Space
 
 _HOMES = {
     "Member": "mesh.node",
     "MeshError": "mesh.errors",
+    "Message": "mesh.messaging.direct",
     "Node": "mesh.node",
     "NodeConfig": "mesh.config",
+    "Request": "mesh.messaging.direct",
     "Space": "mesh.state.space",
 }
 
-__all__ = ["Member", "MeshError", "Node", "NodeConfig", "Space"]
+__all__ = ["Member", "MeshError", "Message", "Node", "NodeConfig", "Request", "Space"]
 
 
 def __getattr__(name: str) -> Any:

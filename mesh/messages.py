@@ -23,6 +23,7 @@ TEXT = Annotated[str, Meta(max_length=256)]
 NUMBER = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 
 ENTRIES_MAX = 4096  # of one list in one message; longer ones are sent in several
+RECORDS_MAX = 128  # of members in one message: each costs a signature check, 50 us
 BODY_BYTES_MAX = 256 << 10  # an application's value
 CHUNK_BYTES_MAX = 256 << 10  # of a snapshot
 
@@ -51,7 +52,7 @@ class Rumour(LinkMessage, frozen=True, tag=1):
 class Records(LinkMessage, frozen=True, tag=2):
     """Members' signed records (``mesh.protocol.swim``), each as its member made it."""
 
-    records: Annotated[list[Annotated[bytes, Meta(max_length=4096)]], Meta(max_length=ENTRIES_MAX)]
+    records: Annotated[list[Annotated[bytes, Meta(max_length=4096)]], Meta(max_length=RECORDS_MAX)]
 
 
 class Probe(LinkMessage, frozen=True, tag=3):

@@ -4,10 +4,12 @@ A ``World`` gives the real ``mesh.Node`` (or your own program) a virtual clock, 
 follow from one number, and breaks them on request. ``@scenario`` makes a test of it that replays from its seed.
 """
 
+from sim.checkers.convergence import check_clocks, converged
 from sim.faults import Fault
 from sim.loop import Deadlock, Livelock, NotSimulated, SimError
+from sim.node import SimNode
 from sim.scenario import scenario
-from sim.world import NeverFired, NodeFailed, NotReached, SimNode, World
+from sim.world import NeverFired, NodeFailed, NotReached, World
 
 __all__ = [
     "Deadlock",
@@ -20,5 +22,7 @@ __all__ = [
     "SimError",
     "SimNode",
     "World",
+    "check_clocks",
+    "converged",
     "scenario",
 ]

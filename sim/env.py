@@ -8,19 +8,21 @@ from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
+from sim.dial import SimTransport
 from sim.loop import Occurrence
 from sim.machine import Process
-from sim.network import Network, SimTransport
+from sim.network import Network
 from sim.scout import SimScout
 from sim.seed import exponential
 from sim.storage import Fate, SimStorage
-from transport.base import MILLISECOND, Discovery
+from transport.base import MILLISECOND, SECOND, Discovery
 from transport.identity import Suite
 
 T = TypeVar("T")
 
 OFFLOAD_LEAST_NS = 100_000  # a thread's hand-over and a small commit on an SSD
 OFFLOAD_MEAN_NS = MILLISECOND
+CLOSE_LOOK_S = 0.001
 
 
 class TaskTimer:
@@ -115,7 +117,10 @@ class SimEnv:
         await asyncio.sleep(seconds)
 
     async def close(self) -> None:
-        """Nothing to release: the world ends everything at once."""
+        """Let what was sent leave and its conduits close, as a process does that ends well; a second at most."""
+        deadline = self._loop.now + SECOND
+        while self.process.conduits and self._loop.now < deadline:  # noqa: ASYNC110 - nothing tells when the last one goes
+            await asyncio.sleep(CLOSE_LOOK_S)
 
 
 def settle_disk(process: Process, rng: Random, fates: Sequence[Fate]) -> dict[Fate, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,23 +28,36 @@ values = st.recursive(
     max_leaves=12,
 )
 
+Action = tuple[str, tuple[str, ...], Any]
 PATHS = (("a",), ("b",), ("m", "x"), ("m", "y"), ("m", "n", "z"), ("a", "x"))
 ELEMENTS = ("e", 1, 1.0, True, "f")
 ACTORS = ("ann", "bob", "cyd", "dan")  # their interned numbers differ from their order on most replicas
 
-actions = st.one_of(
-    st.tuples(st.just("counter"), st.sampled_from(PATHS), st.integers(-3, 5)),
-    st.tuples(st.just("bounded"), st.sampled_from(PATHS), st.integers(-3, 5)),
-    st.tuples(st.just("transfer"), st.sampled_from(PATHS), st.tuples(st.integers(0, 3), st.sampled_from(ACTORS))),
-    st.tuples(st.just("register"), st.sampled_from(PATHS), st.sampled_from(ELEMENTS)),
-    st.tuples(st.just("multi"), st.sampled_from(PATHS), st.sampled_from(ELEMENTS)),
-    st.tuples(st.just("set"), st.sampled_from(PATHS), st.tuples(st.booleans(), st.sampled_from(ELEMENTS))),
-    st.tuples(st.just("set-remove-wins"), st.sampled_from(PATHS), st.tuples(st.booleans(), st.sampled_from(ELEMENTS))),
-    st.tuples(st.just("flag"), st.sampled_from(PATHS), st.booleans()),
-    st.tuples(st.just("flag-disable-wins"), st.sampled_from(PATHS), st.booleans()),
-    st.tuples(st.just("delete"), st.sampled_from((*PATHS, ("m",), ("m", "n"))), st.none()),
-)
-Action = tuple[str, tuple[str, ...], Any]
+ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
+    "counter": st.integers(-3, 5),
+    "bounded": st.integers(-3, 5),
+    "transfer": st.tuples(st.integers(0, 3), st.sampled_from(ACTORS)),
+    "register": st.sampled_from(ELEMENTS),
+    "multi": st.sampled_from(ELEMENTS),
+    "set": st.tuples(st.booleans(), st.sampled_from(ELEMENTS)),
+    "set-remove-wins": st.tuples(st.booleans(), st.sampled_from(ELEMENTS)),
+    "flag": st.booleans(),
+    "flag-disable-wins": st.booleans(),
+    "delete": st.none(),
+}
+DELETABLE = (*PATHS, ("m",), ("m", "n"))
+
+
+def actions(kinds: Iterable[str] = tuple(ARGUMENTS), path: tuple[str, ...] | None = None) -> st.SearchStrategy[Action]:
+    """What may be done: a kind, a path, and what that kind takes."""
+    return st.one_of(
+        st.tuples(
+            st.just(kind),
+            st.sampled_from(DELETABLE if kind == "delete" else PATHS) if path is None else st.just(path),
+            ARGUMENTS[kind],
+        )
+        for kind in sorted(kinds)
+    )
 
 
 def perform(doc: Document, action: Action) -> tuple[str, str, Any] | None:
@@ -103,6 +116,8 @@ class Replica:
 
     doc: Document
     made: list[Operation] = field(default_factory=list)
+    backup: bytes = b""
+    restored: int = 0
 
     def do(self, acts: list[Action], *, fail: bool = False) -> None:
         """One action by itself, or several in a transaction that may fail at its end."""
@@ -147,6 +162,7 @@ class History:
 
     replicas: list[Replica]
     changes: list[Change] = field(default_factory=list)
+    clock: Callable[[], int] | None = None
 
     @property
     def docs(self) -> list[Document]:
@@ -178,6 +194,15 @@ class History:
             case ("snapshot", source, to):
                 one, other = self._pair(source, to)
                 other.join(one.snapshot())
+            case ("backup", at):
+                replica = self.replicas[at % len(self.replicas)]
+                replica.backup = replica.doc.snapshot()
+            case ("restore", at):
+                replica = self.replicas[at % len(self.replicas)]
+                if replica.backup:
+                    replica.restored += 1
+                    replica.doc = Document.load(replica.backup, actor=replica.doc.actor, clock_ms=self.clock)
+                    replica.doc.renew(f"{replica.doc.actor[:3]}{replica.restored}")
 
     def _pair(self, source: int, to: int) -> tuple[Document, Document]:
         size = len(self.replicas)
@@ -207,11 +232,12 @@ def commands(acts: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]
         st.tuples(st.just("send"), who, who, st.booleans()),
         st.tuples(st.just("part"), who, who, st.integers(1, 4)),
         st.tuples(st.just("snapshot"), who, who),
+        st.tuples(st.sampled_from(("backup", "restore")), who),
     )
 
 
 def run(steps: list[tuple[Any, ...]], replicas: int = 3, clock: Callable[[], int] | None = None) -> History:
-    history = History([Replica(Document(actor, clock)) for actor in ACTORS[:replicas]])
+    history = History([Replica(Document(actor, clock)) for actor in ACTORS[:replicas]], clock=clock)
     for step in steps:
         history.step(step)
     return history
@@ -220,14 +246,14 @@ def run(steps: list[tuple[Any, ...]], replicas: int = 3, clock: Callable[[], int
 def narrow_histories(kind: str, replicas: int = 3, steps: int = 30) -> st.SearchStrategy[History]:
     """Histories of one object of one type, and deletes of it: much concurrency in little space."""
     kinds = {kind, "delete"} | ({"transfer"} if kind == "bounded" else set())
-    acts = actions.filter(lambda action: action[0] in kinds).map(lambda action: (action[0], ("m", "x"), action[2]))
-    return st.lists(commands(acts), max_size=steps).map(lambda drawn: run(drawn, replicas))
+    return st.lists(commands(actions(kinds, ("m", "x"))), max_size=steps).map(lambda drawn: run(drawn, replicas))
 
 
-def histories(replicas: int = 3, steps: int = 24, kinds: frozenset[str] | None = None) -> st.SearchStrategy[History]:
+def histories(
+    replicas: int = 3, steps: int = 24, kinds: Iterable[str] = tuple(ARGUMENTS)
+) -> st.SearchStrategy[History]:  # fmt: skip
     """Histories of a few documents: reached states, never invented ones."""
-    acts = actions if kinds is None else actions.filter(lambda action: action[0] in kinds)
-    return st.lists(commands(acts), max_size=steps).map(lambda drawn: run(drawn, replicas))
+    return st.lists(commands(actions(kinds)), max_size=steps).map(lambda drawn: run(drawn, replicas))
 
 
 def random_steps(rng: random.Random, count: int, replicas: int) -> list[tuple[Any, ...]]:
@@ -254,6 +280,8 @@ def random_steps(rng: random.Random, count: int, replicas: int) -> list[tuple[An
 
     steps: list[tuple[Any, ...]] = []
     for _ in range(count):
+        if rng.random() < 0.04:
+            steps.append((rng.choice(("backup", "restore")), rng.randrange(replicas)))
         match rng.randrange(6):
             case 0 | 1 | 2:
                 steps.append(("do", rng.randrange(replicas), [act()], False))

@@ -8,7 +8,7 @@ import sys
 import click
 
 from mesh.cli.commands import gossamer
-from mesh.cli.control import ControlError
+from mesh.cli.errors import ControlError
 from mesh.cli.output import complain
 from mesh.cli.values import ValueUnreadable
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 
 from mesh.cli import places
+from mesh.cli.errors import ControlError, NoNode, Refused, Unanswered
 
 if TYPE_CHECKING:
     from typing import Self
@@ -31,34 +32,6 @@ REQUEST_BYTES_MAX = 2 << 20  # above the largest value that may be replicated
 ANSWER_BYTES_MAX = 256 << 20  # a whole space, dumped
 LENGTH = struct.Struct(">I")
 ANSWER_WAIT_S = 30.0  # for a node that is busy; beyond it the node hangs, and the user is told
-
-
-class ControlError(Exception):
-    """A command could not do what it was asked. ``exit_code`` is the command's, ``remedy`` what to do now."""
-
-    exit_code = 1
-
-    def __init__(self, text: str, remedy: str = "") -> None:
-        super().__init__(text)
-        self.text, self.remedy = text, remedy
-
-
-class NoNode(ControlError):
-    """No running node was found, or more than one and none was named. Nothing was asked."""
-
-    exit_code = 3
-
-
-class Refused(ControlError):
-    """The node answered with an error. ``kind`` is its class there."""
-
-    def __init__(self, kind: str, text: str) -> None:
-        super().__init__(text)
-        self.kind = kind
-
-
-class Unanswered(ControlError):
-    """The connection ended, or nothing came in time: what was asked may have happened, or not."""
 
 
 def pack(message: Any, bytes_max: int) -> bytes:

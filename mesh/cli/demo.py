@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from mesh.cli.control import ControlError
+from mesh.cli.errors import ControlError
 from mesh.cli.group import Command
 from mesh.cli.output import Output, complain
 from mesh.cli.stage import Player, Stage, eventually
@@ -163,7 +163,8 @@ async def _set_and_map(one: Player, other: Player) -> None:
 
 
 async def _dumps(players: Sequence[Player]) -> list[dict[str, Any]]:
-    return await asyncio.gather(*(each.ask("dump") for each in players))
+    dumps: list[dict[str, Any]] = await asyncio.gather(*(each.ask("dump") for each in players))
+    return dumps
 
 
 async def _values(players: Sequence[Player]) -> dict[str, Any]:
@@ -210,11 +211,8 @@ async def _write_apart(ann: Player, ben: Player, cal: Player) -> None:
 async def _apart(ann: Player, ben: Player, cal: Player) -> None:
     async def holds() -> bool:
         one, two, three = await _dumps([ann, ben, cal])
-        return (
-            one["value"]["visits"] == 106
-            and two["value"]["visits"] == three["value"]["visits"] == 29
-            and two["digest"] == three["digest"] != one["digest"]
-        )
+        visits = [each["value"]["visits"] for each in (one, two, three)]
+        return visits == [106, 29, 29] and one["digest"] != two["digest"] and two["digest"] == three["digest"]
 
     await _until("ann reads 106, ben and cal read 29", holds, lambda: _values([ann, ben, cal]))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mesh.cli import places
-from mesh.cli.control import ControlError, NoNode, connect
+from mesh.cli.control import connect
+from mesh.cli.errors import ControlError, NoNode
 
 
 def new_secret() -> str:

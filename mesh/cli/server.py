@@ -13,8 +13,10 @@ from typing import Any
 
 import msgspec
 
+from mesh import Member, Node
 from mesh.cli import requests as ask
-from mesh.cli.control import ANSWER_BYTES_MAX, LENGTH, REQUEST_BYTES_MAX, ControlError, pack
+from mesh.cli.control import ANSWER_BYTES_MAX, LENGTH, REQUEST_BYTES_MAX, pack
+from mesh.cli.errors import ControlError
 from mesh.cli.places import SOCKET, SOCKET_PATH_BYTES_MAX
 from mesh.protocol.facts import ClockAhead, Fact, PeerMisbehaved, PeerRefused
 from transport.identity import NodeId
@@ -26,6 +28,9 @@ CLIENTS_MAX = 512  # connections at once: a shell loop with & fits; beyond it th
 # What a request can rightly end in, beside the roots of the packages, which the caller names. Anything else is a bug
 # of ours: the client is told, and it surfaces.
 EXPECTED: tuple[type[Exception], ...] = (TimeoutError, OSError, ValueError, TypeError, LookupError)
+
+
+_NOTHING = object()  # not a value: None is one
 
 
 class NotSo(Exception):
@@ -41,7 +46,7 @@ class ControlServer:
     """
 
     def __init__(
-        self, node: Any, data: Path, *, leave: Callable[[], None], errors: tuple[type[Exception], ...], version: str,
+        self, node: Node, data: Path, *, leave: Callable[[], None], errors: tuple[type[Exception], ...], version: str,
         chaos: bool = False,
     ) -> None:  # fmt: skip
         self._node, self._data, self._leave, self._chaos, self._version = node, data, leave, chaos, version
@@ -118,7 +123,7 @@ class ControlServer:
         try:
             request = ask.decode(await reader.readexactly(size))
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError) as wrong:
-            await self._tell(writer, _error("Malformed", f"{wrong}; is the command of another version?"))
+            await self._tell(writer, _error("Malformed", f"the request is not valid: {wrong}"))
             return True
         try:
             if isinstance(request, ask.Watch):
@@ -180,13 +185,13 @@ class ControlServer:
             case ask.Leave():
                 return True
             case ask.Get():
-                values = self._node.space(request.space).value
-                if request.key not in values:
+                value = self._node.space(request.space).get(request.key, _NOTHING)
+                if value is _NOTHING:
                     raise NotSo(f"nothing is there under {request.key!r} in the space {request.space!r}")
-                return values[request.key]
+                return value
             case ask.Keys():
-                values = self._node.space(request.space).value
-                return sorted(key for key in values if key.startswith(request.prefix))[:KEYS_MAX]
+                keys = self._node.space(request.space).live_keys()
+                return sorted(key for key in keys if key.startswith(request.prefix))[:KEYS_MAX]
             case ask.Write():
                 return await self._write(request)
             case ask.Dump():
@@ -267,7 +272,7 @@ class ControlServer:
             raise NotSo("this node breaks nothing on purpose; start it with: gossamer up --chaos")
 
 
-def member_fields(member: Any) -> dict[str, Any]:
+def member_fields(member: Member) -> dict[str, Any]:
     """A member as ``members --json`` prints it."""
     return {
         "id": str(member.id), "name": member.name, "state": str(member.state), "addresses": list(member.addresses),

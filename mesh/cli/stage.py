@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import mesh
-from mesh.cli.control import ANSWER_BYTES_MAX, LENGTH, REQUEST_BYTES_MAX, Unanswered, pack, result, unpack
+from mesh.cli.control import ANSWER_BYTES_MAX, LENGTH, REQUEST_BYTES_MAX, pack, result, unpack
+from mesh.cli.errors import Unanswered
 from mesh.cli.identity import new_secret
 from mesh.cli.places import socket_of
 
@@ -33,11 +34,12 @@ class Conversation:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
+        self._turn = asyncio.Lock()  # one question at a time; others wait for theirs
 
     async def ask(self, do: str, /, **fields: Any) -> Any:
         """Ask, and return the answer. Raises ``Refused``; ``Unanswered`` when the node went away meanwhile."""
         try:
-            async with asyncio.timeout(ANSWER_WAIT_S):
+            async with self._turn, asyncio.timeout(ANSWER_WAIT_S):
                 self._writer.write(pack({"do": do, **fields}, REQUEST_BYTES_MAX))
                 await self._writer.drain()
                 size = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))[0]

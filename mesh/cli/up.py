@@ -7,15 +7,16 @@ import contextlib
 import errno
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from crdt.errors import CrdtError
-from mesh import Node
+from mesh import Message, Node
 from mesh.cli import places
-from mesh.cli.control import Client, ControlError, NoNode
+from mesh.cli.control import Client
+from mesh.cli.errors import ControlError, NoNode
 from mesh.cli.output import EventLines, complain
 from mesh.cli.server import ControlServer
 from mesh.cli.values import escape, show
@@ -82,7 +83,7 @@ def candidates(wish: Wish) -> Iterator[tuple[str, Path]]:
         yield name, places.data_directory(wish.mesh, name)
 
 
-async def start_node(wish: Wish) -> tuple[Any, Path]:
+async def start_node(wish: Wish) -> tuple[Node, Path]:
     """A started node, and its data directory. Raises ``ControlError`` when all wished-for directories are taken."""
     secret = read_secret(wish.secret_file)
     taken = None
@@ -129,20 +130,32 @@ def _runs(data: Path) -> bool:
     return True
 
 
+def _end_by_signal(loop: asyncio.AbstractEventLoop, over: asyncio.Event) -> None:
+    """SIGTERM, Ctrl-C and a closed terminal end the node politely; a second Ctrl-C ends it at once."""
+
+    def interrupted() -> None:
+        over.set()
+        loop.remove_signal_handler(signal.SIGINT)
+
+    with contextlib.suppress(NotImplementedError):
+        loop.add_signal_handler(signal.SIGINT, interrupted)
+        loop.add_signal_handler(signal.SIGTERM, over.set)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+            loop.add_signal_handler(signal.SIGHUP, over.set)
+
+
 async def run(wish: Wish) -> None:
     """Run a node until it is told to end; then the others see it leave."""
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):
-            loop.add_signal_handler(number, over.set)
+    _end_by_signal(loop, over)
     if wish.open:
         complain(OPEN_WARNING, "use --secret-file to choose who joins")
     node, data = await start_node(wish)
     lines = EventLines(loop, json=wish.json)
 
     @node.on_message
-    async def show_message(message: Any) -> None:
+    async def show_message(message: Message) -> None:
         fields = {"event": "message", "from": str(message.sender), "body": message.body}
         lines.event(fields, f"message from {message.sender.short}: {show(message.body)}")
 
@@ -179,7 +192,7 @@ async def run(wish: Wish) -> None:
         lines.close()
 
 
-async def _tell(node: Any, facts: Any, lines: EventLines, server: ControlServer) -> None:
+async def _tell(node: Node, facts: AsyncIterator[Fact], lines: EventLines, server: ControlServer) -> None:
     """Print what happens: first whom the node already knows, then each fact, nothing twice."""
     shown: dict[NodeId, tuple[str, int]] = {}
     for member in node.members():
@@ -197,7 +210,7 @@ async def _tell(node: Any, facts: Any, lines: EventLines, server: ControlServer)
         lines.event(*described(fact, node))
 
 
-def described(fact: Fact, node: Any) -> tuple[dict[str, Any], str | None]:
+def described(fact: Fact, node: Node) -> tuple[dict[str, Any], str | None]:
     """A fact as an event line: its fields, and the text for people (``None``: of no interest to them)."""
     match fact:
         case MemberUp():

@@ -110,12 +110,13 @@ class MemberTable:
         member = self._members.get(node)
         return member is None or (incarnation, state) > member.rank
 
-    def own(self, record: MemberRecord, now: int) -> Member:
+    def own(self, record: MemberRecord, now: int) -> None:
         """This node's own word of itself, at its newest incarnation."""
         member = self._members[self.me]
-        member.record = record
-        member.state, member.since = (State.LEFT if record.left else State.ALIVE), now
-        return member
+        state = State.LEFT if record.left else State.ALIVE
+        if not member.record.addresses or state is not member.state:
+            member.since = now
+        member.record, member.state = record, state
 
     def learn(self, record: MemberRecord, state: State, cause: str, now: int) -> MemberChanged | None:
         """Take news about ``record.node``, whose signature was checked. None: it did not rise, nothing changed.

@@ -39,7 +39,8 @@ from mesh.protocol.facts import MemberDown, MemberUp
 from mesh.protocol.members import Member, MemberChanged, MemberForgotten, MemberView, State
 from mesh.protocol.partition import HEALED, SUSPECTED, PartitionConfig, PartitionWatch
 from mesh.protocol.roster import Doubted, Roster, RosterEffect
-from mesh.protocol.watch import Finding, Inquiry, Stage, Watch, suspicion_timeout_ns
+from mesh.protocol.suspicion import SuspicionConfig, Suspicions
+from mesh.protocol.watch import Finding, Inquiry, Stage, Watch
 from transport.base import MILLISECOND, SECOND
 from transport.identity import Identity, Mesh, NodeId
 
@@ -58,9 +59,6 @@ class SwimConfig:
     probe_cap_ms: int = 1000  # most, before the health multiplier: a bad estimate must not blind the detector
     indirect_peers: int = 3  # SWIM's k; memberlist's setting
     indirect_factor: int = 2  # an indirect answer takes two round trips
-    suspicion_min_ms: int = 1400  # measured need: a starved process answers within 1 s at four times the CPU
-    suspicion_max_ms: int = 2000  # nobody confirmed: silence to down in 2.7 s, under the promised 3 s
-    confirmations: int = 3  # memberlist's setting; at most the members that could confirm
     link_silent_ms: int = 2000  # others reach it, we do not: this link is broken, dial a new one
     inquiry_ms: int = 400  # a closed link is judged within that, whatever the dial does: kill -9 seen in 0.5 s
     unlinked_ms: int = 3000  # a member nobody here is linked to is asked about after this
@@ -73,13 +71,12 @@ class SwimConfig:
     forget_s: int = 7 * 24 * 3600  # DESIGN 6: the lease after which a member no longer counts
     members_max: int = 4096  # the bound of the table; oldest down goes first
     tick_ms: int = 1000
+    suspicion: SuspicionConfig = field(default_factory=SuspicionConfig)
     partition: PartitionConfig = field(default_factory=PartitionConfig)
 
     def __post_init__(self) -> None:
         if not 0 < self.probe_floor_ms <= self.probe_cap_ms:
             raise ValueError(f"need 0 < probe_floor_ms <= probe_cap_ms, got {self}")
-        if not 0 < self.suspicion_min_ms <= self.suspicion_max_ms:
-            raise ValueError(f"need 0 < suspicion_min_ms <= suspicion_max_ms, got {self}")
         if self.members_max < 2 or self.quiet_ms <= 0 or self.tick_ms <= 0:
             raise ValueError(f"need members_max >= 2, quiet_ms and tick_ms > 0, got {self}")
 
@@ -104,7 +101,7 @@ class Swim:
         self._watches: dict[NodeId, Watch] = {}
         self._inquiries: dict[NodeId, Inquiry] = {}
         self._closed: dict[NodeId, int] = {}  # when a link to it closed unexpectedly
-        self._suspicions: dict[NodeId, tuple[int, int]] = {}  # member: since, deadline
+        self._suspicions = Suspicions(config.suspicion)
         self._partition = PartitionWatch(config.partition)
         self._number = 0
         self._started = False
@@ -238,7 +235,8 @@ class Swim:
         for peer in self._watches:
             out += [CancelTimer(("swim", "watch", peer)), CancelTimer(("swim", "ask", peer))]
         out += [CancelTimer(("swim", "inquiry", target)) for target in self._inquiries]
-        out += [CancelTimer(("swim", "suspect", member)) for member in self._suspicions]
+        for member in [*self._suspicions]:
+            out += self._suspicions.end(member)
         out += [CancelTimer(TICK), CancelTimer(SUSPECTED), CancelTimer(HEALED)]
         out += [CloseLink(peer, "left") for peer in self._watches]
         return out
@@ -253,9 +251,7 @@ class Swim:
         for watch in self._watches.values():
             if watch.stage is not Stage.QUIET:
                 out += self._probe(watch, now)
-        for member in self._suspicions:
-            out += self._doubt(member, now, anew=True)
-        return out
+        return out + self._suspicions.slept(by_ns, now)
 
     # -- links -------------------------------------------------------------------------------------------------------
 
@@ -447,8 +443,7 @@ class Swim:
         member = self.table.get(peer)
         if member is None or member.state not in (State.SUSPECT, State.DOWN):
             return out
-        if self._suspicions.pop(peer, None):
-            out.append(CancelTimer(("swim", "suspect", peer)))
+        out += self._suspicions.end(peer)
         if now - watch.nudged >= self._config.quiet_ms * MILLISECOND:
             watch.nudged = now  # it lives and others think otherwise: only its own word ends that
             out.append(Send(peer, self._roster.rumour_of(member)))
@@ -464,7 +459,7 @@ class Swim:
                 case MemberChanged():
                     out += self._tell(each, now)
                 case Doubted(member):
-                    out += self._doubt(member, now)
+                    out.append(self._doubt(member, now))
                 case MemberForgotten(member):
                     self._partition.on_lost(member)
                     out.append(each)
@@ -482,8 +477,8 @@ class Swim:
         member = self.table.get(node)
         assert member is not None
         out: list[SwimEffect] = [changed]
-        if state is not State.SUSPECT and self._suspicions.pop(node, None) is not None:
-            out.append(CancelTimer(("swim", "suspect", node)))
+        if state is not State.SUSPECT:
+            out += self._suspicions.end(node)
         if state is State.ALIVE and (was is None or not was.is_present):
             out.append(Emit(MemberUp(node, member.record.name, member.incarnation)))
             out += self._partition.on_back(node)
@@ -502,30 +497,23 @@ class Swim:
         """This node itself finds ``target`` silent."""
         return self._settle(self._roster.suspect(target, now), now)
 
-    def _doubt(self, target: NodeId, now: int, *, anew: bool = False) -> list[SwimEffect]:
-        """(Re)set the deadline by which ``target`` must have refuted. ``anew``: the time before now does not count."""
+    def _doubt(self, target: NodeId, now: int) -> SetTimer:
+        """(Re)set the deadline by which ``target`` must have refuted."""
         member = self.table.get(target)
         assert member is not None
-        since = now if anew or target not in self._suspicions else self._suspicions[target][0]
-        others = sum(1 for each in self.table if each.state.is_present) - 2
-        timeout = suspicion_timeout_ns(
-            len(member.accusers) - 1,
-            wanted=min(self._config.confirmations, others),
-            min_ns=self._stretched(self._config.suspicion_min_ms),
-            max_ns=self._stretched(self._config.suspicion_max_ms),
+        return self._suspicions.doubt(
+            target,
+            now,
+            accusers=len(member.accusers),
+            others=sum(1 for each in self.table if each.state.is_present) - 2,
+            is_own=self.me in member.accusers,
+            health=self.health,
         )
-        if self.me not in member.accusers:
-            timeout *= 2  # hearsay: the accuser decides, unless it is lost too
-        self._suspicions[target] = since, since + timeout
-        return [SetTimer(("swim", "suspect", target), max(0, since + timeout - now))]
 
     def _on_suspicion(self, target: NodeId, now: int) -> list[SwimEffect]:
-        since, deadline = self._suspicions.get(target, (0, now + 1))
-        if now < deadline:
-            return []
-        if now - deadline > self._config.late_ms * MILLISECOND:
-            return self._doubt(target, now, anew=True)  # we slept: the refutation may be waiting in our own queue
-        del self._suspicions[target]
+        since = self._suspicions.due(target, now, self._config.late_ms * MILLISECOND)
+        if not isinstance(since, int):
+            return [since] if since else []
         watch = self._watches.get(target)
         if watch and watch.heard >= since:
             return []

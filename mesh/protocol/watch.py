@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import math
 from collections.abc import Iterable
 
 from transport.identity import NodeId
@@ -101,18 +100,3 @@ class Inquiry:
         if verdicts and all(verdict == "closed" for verdict in verdicts):
             return Finding.MUTE
         return Finding.UNCLEAR
-
-
-def suspicion_timeout_ns(confirmations: int, *, wanted: int, min_ns: int, max_ns: int) -> int:
-    """How long a suspect may still refute, given how many peers confirmed the suspicion.
-
-    Falls from ``max_ns`` (none) to ``min_ns`` (``wanted`` or more) along a log curve, so the first confirmations
-    weigh most (Lifeguard's LHA-Suspicion: Dadgar et al. 2017, arXiv:1707.00788). ``wanted`` < 1: nobody could
-    confirm, ``min_ns``. Raises ``ValueError`` unless ``0 < min_ns <= max_ns``.
-    """
-    if not 0 < min_ns <= max_ns:
-        raise ValueError(f"need 0 < min_ns <= max_ns, got {min_ns}, {max_ns}")
-    if wanted < 1 or confirmations >= wanted:
-        return min_ns
-    share = math.log(1 + max(0, confirmations)) / math.log(1 + wanted)
-    return max_ns - int((max_ns - min_ns) * share)

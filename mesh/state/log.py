@@ -28,12 +28,12 @@ class Log:
         self.floor = self.saved = self.head = floor
         self.stub = stub
         self.fork = fork
-        self.unsaved: dict[int, bytes] = {}  # last sequence -> frame, in order
+        self.unsaved: dict[int, SignedFrame] = {}  # by first sequence, in order
         self.frames = self.bytes = 0  # above the floor, about: what folding could gain
 
     def grow(self, frame: SignedFrame) -> Head:
         """``frame`` follows the head and was applied; it is not on disk yet."""
-        self.unsaved[frame.last] = frame.raw
+        self.unsaved[frame.first] = frame
         self.head = Head(frame.last, frame.digest)
         self.frames += 1
         self.bytes += len(frame.raw)
@@ -46,9 +46,9 @@ class Log:
         for key, raw in storage.scan(records.FRAMES, first, end):
             seq = int.from_bytes(key[-records.SEQ_BYTES :], "big")
             yield raw
-        for last, raw in tuple(self.unsaved.items()):
-            if seq < last <= up_to:
-                yield raw
+        for frame in tuple(self.unsaved.values()):
+            if seq < frame.last <= up_to:
+                yield frame.raw
 
     def frame_over(self, storage: Storage, seq: int) -> SignedFrame | None:
         """The held frame that covers ``seq``, or ``None`` when it was folded away or never held."""

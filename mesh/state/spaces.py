@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 
 from mesh.errors import TooManySpaces
@@ -10,11 +11,12 @@ from mesh.messages import ConfirmAsk, Durable, Evidence, Have, LinkMessage, Snap
 from mesh.protocol.effects import TRANSIENT, Event, Held, Repeated, Slot
 from mesh.protocol.facts import ClockAhead, Dropped, Fact, StateDamaged
 from mesh.state import records
+from mesh.state.aside import Allowance
 from mesh.state.config import StateConfig
 from mesh.state.confirm import LEVELS, Durability
 from mesh.state.folding import SNAPSHOT_BYTES_MAX, Snapshot
 from mesh.state.intake import Done, Intake, Pending
-from mesh.state.journal import Journal
+from mesh.state.journal import Journal, nothing
 from mesh.state.log import Log
 from mesh.state.replica import Replica
 from mesh.state.room import Room
@@ -50,7 +52,8 @@ class Spaces:
         on_fault: Callable[[NodeId, str], None],
     ) -> None:
         self.journal = Journal(env, storage, config)
-        self._room = Room(env, identity, mesh, storage, config, self.journal, tell, feed, send, on_fault)
+        self._room = Room(env, identity, mesh, storage, config, self.journal, tell, feed, send, on_fault,
+                          Allowance(config.aside_bytes_max))  # fmt: skip
         self._room.on_durable, self._room.spread = self._on_durable, self._spread
         self._durability = Durability(self._room, self._log_of)
         self._intake = Intake(env, mesh, config, accept=self._accept, is_ready=self._is_ready)
@@ -60,7 +63,7 @@ class Spaces:
         self._transfers: dict[NodeId, _Transfer] = {}
         self._ahead_told: dict[Origin, int] = {}
         self._fold_timer: Timer | None = None
-        self._full_told = 0  # monotonic ns before which it is not said again
+        self._dropped_told = 0  # monotonic ns before which it is not said again
         self.journal.on_recovered.append(self._on_recovered)
         self.journal.on_room.append(self._intake.wake)
 
@@ -92,7 +95,7 @@ class Spaces:
     async def close(self) -> None:
         """Sign, commit and push out what waits, then take nothing more. The storage is its owner's to close."""
         for replica in self._replicas.values():
-            replica.seal()
+            replica.writer.close()
         if self.journal.fault is None:
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -112,7 +115,7 @@ class Spaces:
 
     def keep(self, puts: Sequence[Put], cuts: Sequence[Cut] = ()) -> None:
         """Make other rooms' records durable with the next commit; a disk that refuses gets them later."""
-        self.journal.append(puts, cuts, saved=lambda: None)
+        self.journal.append(puts, cuts, saved=nothing)
 
     # -- spaces ------------------------------------------------------------------------------------------------------
 
@@ -132,7 +135,7 @@ class Spaces:
         replica = self._replicas.get(name)
         if replica is None and len(self._replicas) < self._room.config.spaces_max:
             replica = self._replicas[name] = Replica(self._room, name)
-            replica.on_transaction_end = self._intake.wake
+            replica.writer.on_transaction_end = self._intake.wake
         return replica
 
     def _log_of(self, slot: Slot) -> Log | None:
@@ -140,7 +143,7 @@ class Spaces:
         return None if replica is None else replica.logs.get(slot.origin)
 
     async def _confirm(self, replica: Replica, level: str, timeout_s: float) -> None:
-        await replica.flush()
+        await replica.writer.flush()
         own = self._room.identity.id
         logs = [log for log in replica.logs.values() if log.slot.origin.node == own and log.saved.seq]
         if level not in LEVELS:
@@ -164,11 +167,17 @@ class Spaces:
             self._refuse(peer, "a frame is of this mesh and of a known kind", done)
             return
         replica = self._replicas.get(frame.stream)
-        if frame in self._intake or (replica is not None and replica.holds(frame)):
+        if frame in self._intake or (replica is not None and self._holds(replica, frame)):
             self._room.feed(Repeated(peer, Slot(frame.stream, frame.origin), frame.last))
             self._later(done)
             return
         self._intake.put(Pending(frame, peer, done))
+
+    def _holds(self, replica: Replica, frame: SignedFrame) -> bool:
+        try:
+            return bool(replica.holds(frame))
+        except StorageFault:
+            return False  # it will be looked at again once it is verified
 
     def _refuse(self, peer: NodeId, rule: str, done: Done) -> None:
         self._room.on_fault(peer, rule)
@@ -179,7 +188,7 @@ class Spaces:
 
     def _is_ready(self, frame: SignedFrame) -> bool:
         replica = self._replicas.get(frame.stream)
-        if replica is not None and replica.open_transaction is not None:
+        if replica is not None and replica.writer.open_transaction is not None:
             return False
         return self.journal.has_room
 
@@ -188,18 +197,21 @@ class Spaces:
         if not pending.is_genuine:
             self._room.on_fault(peer, "a frame is signed by its origin")
         elif (replica := self._replica(frame.stream)) is None:
-            self._tell_full()
+            self._tell_once(Dropped("spaces", 1))
         else:
             self._look_at_clock(frame)
-            replica.offer(frame, peer)
+            try:
+                replica.offer(frame, peer)
+            except StorageFault:  # not held, so repair brings it again once the disk can be read
+                self._tell_once(Dropped("frame: the disk cannot be read", 1))
         pending.done()
 
-    def _tell_full(self) -> None:
-        """Somebody writes to more spaces than this node holds: say so, but not for every frame."""
+    def _tell_once(self, fact: Dropped) -> None:
+        """Say that something was dropped, but not for every frame of a flood."""
         mono = self._room.env.mono()
-        if mono >= self._full_told:
-            self._full_told = mono + TOLD_EVERY_NS
-            self._room.tell(Dropped("spaces", 1))
+        if mono >= self._dropped_told:
+            self._dropped_told = mono + TOLD_EVERY_NS
+            self._room.tell(fact)
 
     def _look_at_clock(self, frame: SignedFrame) -> None:
         now = self._room.env.now() // MILLISECOND
@@ -226,11 +238,14 @@ class Spaces:
             return None
         frames: list[bytes] = []
         size = 0
-        for raw in replica.frames_after(log, after):
-            if frames and size + len(raw) > bytes_max:
-                break
-            frames.append(raw)
-            size += len(raw)
+        try:
+            for raw in replica.frames_after(log, after):
+                if frames and size + len(raw) > bytes_max:
+                    break
+                frames.append(raw)
+                size += len(raw)
+        except StorageFault:  # what was read is good; the rest is another member's to serve
+            self._tell_once(Dropped("request: the disk cannot be read", 1))
         return frames
 
     def floor_of(self, slot: Slot) -> int:
@@ -241,10 +256,10 @@ class Spaces:
     def frame_at(self, slot: Slot, first: int) -> bytes | None:
         """The held frame that begins at ``first``; ``None`` when it was folded away meanwhile."""
         replica, log = self._replicas.get(slot.stream), self._log_of(slot)
-        if replica is None or log is None:
+        try:
+            return None if replica is None or log is None else replica.frame_at(log, first)
+        except StorageFault:
             return None
-        raw = next(replica.frames_after(log, first - 1), None)
-        return raw if raw is not None and parse(raw).first == first else None
 
     @staticmethod
     def last_of(raw: bytes) -> int:
@@ -254,7 +269,12 @@ class Spaces:
     def snapshot(self, stream: str) -> bytes:
         """The stream up to its floors, signed by this node; for ``SnapshotPart``s."""
         replica = self._replicas.get(stream)
-        return b"" if replica is None else replica.snapshot()
+        try:
+            if replica is not None:
+                return replica.folder.snapshot()
+        except StorageFault:
+            self._tell_once(Dropped("request: the disk cannot be read", 1))
+        return Snapshot(stream, {}, b"").seal(self._room.identity, self._room.mesh)
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
@@ -281,15 +301,15 @@ class Spaces:
             if replica is None:
                 continue
             if entry.origin[:32] == own:
-                replica.own_log_seen(Origin(entry.origin), entry.seq)
-            if replica.forks:
-                replica.forked_log_seen(Origin(entry.origin), entry.seq, peer)
+                replica.writer.seen(Origin(entry.origin), entry.seq)
+            if replica.forks.at:
+                replica.forks.seen(Origin(entry.origin), entry.seq, peer)
 
     def own_log_seen(self, slot: Slot, seq: int, head: bytes) -> None:
         """Somebody holds one of our logs up to ``seq``."""
         replica = self._replicas.get(slot.stream)
         if replica is not None:
-            replica.own_log_seen(slot.origin, seq)
+            replica.writer.seen(slot.origin, seq)
 
     def _on_evidence(self, peer: NodeId, message: Evidence) -> None:
         try:
@@ -309,10 +329,10 @@ class Spaces:
         replica = self._replica(one.stream)
         if replica is None:
             return
-        if replica.open_transaction is not None:
+        if replica.writer.open_transaction is not None:
             self._later(lambda: self._on_evidence(peer, message))
             return
-        replica.fork(replica.log(one.origin), one.first, message.one, message.other)
+        replica.forks.prove(replica.log(one.origin), one.first, message.one, message.other)
 
     def _on_part(self, peer: NodeId, part: SnapshotPart) -> None:
         transfer = self._transfers.get(peer)
@@ -344,8 +364,8 @@ class Spaces:
         env.offload(lambda: Snapshot.check(peer, stream, raw, mesh, env.suite), checked)
 
     def _join(self, replica: Replica, snapshot: Snapshot, peer: NodeId) -> None:
-        if replica.open_transaction is None:
-            replica.join(snapshot, peer)
+        if replica.writer.open_transaction is None:
+            replica.folder.join(snapshot, peer)
         else:
             self._later(lambda: self._join(replica, snapshot, peer))
 
@@ -362,13 +382,13 @@ class Spaces:
             self._transfers.pop(peer, None)
             self._durability.unlinked(peer)
             for replica in self._replicas.values():
-                replica.on_link_down(peer)
+                replica.forks.on_link_down(peer)
             return
         self._linked[peer] = None
         logs = [log for replica in self._replicas.values() for log in replica.logs.values()]
         self._durability.linked(peer, [log.slot for log in logs])
         for replica in self._replicas.values():
-            for proof in replica.proofs():
+            for proof in replica.forks.proofs:
                 self._room.send(peer, proof, Lane.CONTROL)
 
     def _spread(self, message: LinkMessage) -> None:
@@ -382,22 +402,23 @@ class Spaces:
 
     def _on_recovered(self) -> None:
         for replica in self._replicas.values():
-            replica.on_recovered()
+            replica.writer.on_recovered()
 
     def _fold_all(self) -> None:
         for replica in self._replicas.values():
             self._maybe_fold(replica)
 
     def _maybe_fold(self, replica: Replica) -> None:
-        if self._fold_timer is None and replica.may_fold():
-            when = max(replica.fold_after, self._room.env.mono())
+        if self._fold_timer is None and replica.folder.may_fold():
+            when = max(replica.folder.after, self._room.env.mono())
             self._fold_timer = self._room.env.call_at(when, self._on_fold_time)
 
     def _on_fold_time(self) -> None:
         self._fold_timer = None
         for replica in self._replicas.values():
-            if replica.may_fold():
-                replica.fold(self._durability.stable(replica.logs.values()))
+            if replica.folder.may_fold():
+                with contextlib.suppress(StorageFault):  # folding can wait; nothing is lost by it
+                    replica.folder.fold(self._durability.stable(replica.logs.values()))
 
 
 class _Transfer:

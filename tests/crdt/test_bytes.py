@@ -8,7 +8,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crdt import Change, CrdtError, Document, InvalidBytes, UnknownOperation
@@ -16,7 +16,7 @@ from crdt.value import check_packed, pack, unpack
 from tests.laws import state
 from tests.strategies import History, histories, values
 
-some = settings(max_examples=60, deadline=None)
+some = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @some

@@ -195,6 +195,22 @@ def test_a_full_buffer_refuses_the_batch_and_says_what_is_missing(monkeypatch: p
     assert (len(b._buffer.held), b._buffer._bytes) == (0, 0)
 
 
+def test_looking_ahead_is_quick_in_any_order() -> None:
+    a, b, c = Document("a"), Document("b"), Document("c")
+    for _ in range(5000):
+        a.counter("n").increment()
+        b.apply(a.changes_since(b.clock), events=False)
+        b.counter("n").increment()
+        a.apply(b.changes_since(a.clock), events=False)
+    changes = a.changes_since({})
+    assert len(changes) > buffers.CHANGES_MAX
+    with pytest.raises(CausalBufferFull) as full:
+        c.apply(changes[:0:-1])
+    assert full.value.missing == {"a": 1}
+    c.apply(changes[::-1], events=False)  # more than may wait, but in the end nothing does
+    require_same([a, c])
+
+
 def test_history_is_cut_where_it_was_folded() -> None:
     a, b = Document("a"), Document("b")
     for _ in range(3):
@@ -339,6 +355,20 @@ def test_guard_and_on_change() -> None:
     assert doc.events_of(doc.changes_since({})[0])[0].local
 
 
+def test_watching_a_large_set_stays_cheap() -> None:
+    made: list[Change] = []
+    doc, twin = Document("a", on_change=made.append), Document("b")
+    for at in range(1000):
+        doc.set("s").add(at)
+    events = [event for change in made for event in twin.apply([change])]
+    assert [len(event.value) for event in events[:256]] == list(range(1, 257))
+    late = events[300]
+    assert late.value == twin.value["s"]  # taken when it is looked at: newer, never older
+    twin.delete("s")
+    assert len(late.value) == 1000  # and then it stays
+    assert events[301].value == []
+
+
 def test_clocks() -> None:
     one, other = VectorClock({"a": 3, "b": 0}), VectorClock({"b": 2})
     assert one == {"a": 3} and one["a"] == 3 and "b" not in one and one.get("b") == 0
@@ -365,3 +395,15 @@ def test_a_stamp_far_ahead_is_not_followed_and_still_counts() -> None:
 def test_the_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(Path(__file__).parents[2] / "examples" / "crdt_offline.py"), run_name="__main__")
     assert "agree" in capsys.readouterr().out
+
+
+def test_one_key_reads_as_it_does_in_the_whole() -> None:
+    doc = Document("a")
+    doc.counter("n").increment(3)
+    doc.map("m").map("child")["x"] = 1
+    doc.set("gone").add("x")
+    doc.set("gone").discard("x")
+    doc.register("none").set(None)
+    assert {key: doc.get(key) for key in doc.live_keys()} == doc.value
+    assert doc.get("gone", "absent") == doc.get("never", "absent") == "absent"
+    assert doc.get("none", "absent") is None

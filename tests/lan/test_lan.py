@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lan.lan import Host, Lan, eventually, lan_of
+from tests.lan.lan import ROOT, Host, Lan, eventually, lan_of
 
 pytestmark = [pytest.mark.lan, pytest.mark.timeout(120)]
 
@@ -99,6 +101,70 @@ def test_a_cut_at_birth(five: Lan) -> None:
     five.all_alive(within_s=10.0)
     five.equal(within_s=10.0)
     assert left[1].value("who") == ["left", "right"]
+
+
+def test_a_three_way_cut_healed_in_the_worst_order(five: Lan) -> None:
+    """Two of three parts meet first and must not settle without the third."""
+    five.start()
+    five.all_alive(within_s=5.0)
+    one, two, three = five.hosts[:1], five.hosts[1:3], five.hosts[3:]
+    five.split(two, three)
+    eventually(lambda: five.hosts[0].states() == {"h0": "alive", **dict.fromkeys(("h1", "h2", "h3", "h4"), "down")}, 10)
+    for host in five.hosts:
+        host.ask("incr", key="n", amount=1)
+        host.ask("field", key="m", field=host.name, value=True)
+    five.split([*two, *three])
+    five.all_alive(within_s=10.0, hosts=[*two, *three])
+    five.equal(within_s=10.0, hosts=[*two, *three])
+    assert five.hosts[4].value("n") == 4
+    two[0].ask("field", key="m", field="h1", value=False)
+    five.heal()
+    five.all_alive(within_s=10.0)
+    five.equal(within_s=10.0)
+    assert one[0].value("n") == 5
+    assert one[0].value("m") == {"h0": True, "h1": False, "h2": True, "h3": True, "h4": True}
+
+
+def test_a_broken_link_between_two_is_no_hindrance(three: Lan) -> None:
+    """h0 and h1 cannot link to each other: writes go round by h2, in time, and nobody is called dead."""
+    three.start("--chaos")
+    three.all_alive(within_s=5.0)
+    first, second, _ = three.hosts
+    first.ask("cut", nodes=[second.id])
+    second.ask("cut", nodes=[first.id])
+    for number in range(20):
+        first.ask("put", key="k", value=number)
+        eventually(lambda number=number: second.value("k") == number, 0.5)
+    assert set(first.states().values()) == set(second.states().values()) == {"alive"}
+
+
+PROGRAM = """
+import asyncio, sys
+from pathlib import Path
+from mesh import Node
+
+async def main(secret, data):
+    async with Node("h0", secret=secret, data=data, discovery=False) as node:
+        for number in range(20_000):
+            node.counter(f"key{number % 200}").increment()
+            if number % 500 == 0:
+                await node.space("main").flush()
+        await node.space("main").flush()
+
+asyncio.run(main(Path(sys.argv[1]).read_text(), sys.argv[2]))
+"""
+
+
+def test_a_late_joiner_catches_up(three: Lan) -> None:
+    """20,000 operations written by one program in a loop; who joins then is equal within 3 s of being ready."""
+    writer, late, _ = three.hosts
+    subprocess.run([sys.executable, "-c", PROGRAM, three.secret_file, writer.data], cwd=ROOT, check=True, timeout=60)
+    writer.start()
+    assert sum(writer.ask("dump")["value"].values()) == 20_000
+    late.start()
+    _, took = three.equal(within_s=3.0, hosts=[writer, late])
+    assert late.value("key0") == 100
+    print(f"equal {took:.3f} s after ready")
 
 
 def test_a_killed_node_is_missed_at_once_and_returns_with_everything(three: Lan) -> None:

@@ -40,7 +40,18 @@ def test_one_question_and_one_answer_make_both_known() -> None:
     [answer] = answers_in(asked)
     assert len(answer) <= DATAGRAM_BYTES_MAX
     heard = one.on_datagram(1, answer, "fe80::2%eth0")
-    assert heard == [Found(Hint("scout", ("[fe80::2%eth0]:5002",), NodeId(identity(2).id)))]
+    assert found_by(heard) == [Hint("scout", ("[fe80::2%eth0]:5002",), NodeId(identity(2).id))]
+
+
+def test_of_two_who_hear_of_each_other_at_once_the_greater_key_holds_back() -> None:
+    one, two = core(1), core(2)
+    [there, answer] = two.on_datagram(0, one.ask(0), "10.0.0.1")
+    assert isinstance(there, Found)
+    assert isinstance(answer, Answer)
+    [here] = one.on_datagram(0, answer.datagram, "10.0.0.2")
+    assert isinstance(here, Found)
+    waits = {identity(1).id: here.after_ns, identity(2).id: there.after_ns}
+    assert waits[min(waits)] == 0 < waits[max(waits)]
 
 
 def test_it_asks_at_0_50_200_800_ms_then_ever_slower_with_jitter_up_to_a_cap() -> None:

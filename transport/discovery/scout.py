@@ -15,15 +15,19 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from transport.base import SECOND, Announcement, Env, Hint, Timer
+from transport.base import MILLISECOND, SECOND, Announcement, Env, Hint, Timer
 from transport.discovery.scoutcore import NONCE_BYTES, Answer, Found, ScoutCore
+from transport.identity import NodeId
 from transport.interfaces import Interface, Interfaces, system_interfaces
 
 GROUP_V4 = "239.255.71.83"  # site-local scope, kept on the link by its ttl of 1; "GS" in ASCII
 GROUP_V6 = "ff02::6753"  # link-local scope
 PORT = 17471
+GATHER_NS = 2 * MILLISECOND  # several addresses of one node, heard within this, are dialled in turn and not at once
 REREAD_NS = 3 * SECOND  # guess: a new address is used this late at most; a reading costs 0.5 ms
 _ERRORS_MAX = 64
 # Linux: deliver only groups joined by this very socket, not by any on the host. Not in the socket module.
@@ -45,6 +49,7 @@ class Scout:
         self._sides: dict[int, _Side] = {}  # by IP version
         self._interfaces: list[Interface] = []
         self._errors: dict[str, str] = {}
+        self._gathered: dict[NodeId, Hint] = {}  # for 0.1 s at most, so at most as many as the core verifies by then
         self._sent = 0
         self._timers: dict[str, Timer] = {}
 
@@ -101,8 +106,21 @@ class Scout:
             match effect:
                 case Answer(datagram):
                     self._send(f"answer to {source[0]}", lambda: side.voice.sendto(datagram, source))
-                case Found(hint):
-                    self._on_hint(hint)
+                case Found(hint, after_ns):
+                    self._gather(hint, max(after_ns, GATHER_NS))
+
+    def _gather(self, hint: Hint, after_ns: int) -> None:
+        """Tell all addresses of one node as one hint: they come within a millisecond, by every interface."""
+        assert hint.node is not None
+        known = self._gathered.get(hint.node)
+        if known is None:
+            self._gathered[hint.node] = hint
+            self._env.call_at(self._env.mono() + after_ns, partial(self._tell, hint.node))
+        else:
+            self._gathered[hint.node] = replace(known, addresses=(*known.addresses, *hint.addresses))
+
+    def _tell(self, node: NodeId) -> None:
+        self._on_hint(self._gathered.pop(node))
 
     def _ask(self) -> None:
         if self._core is None:

@@ -71,6 +71,12 @@ class FakeSpace:
             discard=lambda value: value in now and now.remove(value),
         )
 
+    def get(self, key: str, default: Any = None) -> Any:
+        return self.value.get(key, default)
+
+    def live_keys(self) -> list[str]:
+        return list(self.value)
+
     def delete(self, key: str) -> None:
         self.value.pop(key, None)
 

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mesh.cli import requests
-from mesh.cli.control import LENGTH, REQUEST_BYTES_MAX, Client, ControlError, NoNode, Refused, Unanswered, pack, unpack
+from mesh.cli.control import LENGTH, REQUEST_BYTES_MAX, Client, pack, unpack
+from mesh.cli.errors import ControlError, NoNode, Refused, Unanswered
 from mesh.cli.places import SOCKET
 from tests.mesh.cli.fake import ME, OTHER, FakeNode, eventually, served
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from mesh.protocol.effects import Emit, SetTimer
 from mesh.protocol.facts import PartitionHealed, PartitionSuspected
 from mesh.protocol.partition import PartitionConfig, PartitionWatch
-from mesh.protocol.watch import Finding, Inquiry, Watch, suspicion_timeout_ns
+from mesh.protocol.suspicion import SuspicionConfig, Suspicions, suspicion_timeout_ns
+from mesh.protocol.watch import Finding, Inquiry, Watch
 from transport.base import MILLISECOND
 from transport.identity import NodeId
 
@@ -25,6 +26,18 @@ def test_suspicion_shrinks_with_every_confirmation_from_most_to_least(wanted: in
     ]  # fmt: skip
     assert times == sorted(times, reverse=True)
     assert times[0] == (low + more if wanted else low) and times[wanted] == times[-1] == low
+
+
+def test_time_in_which_we_slept_is_given_back_to_the_suspect() -> None:
+    ms, late = MILLISECOND, 100 * MILLISECOND
+    suspicions = Suspicions(SuspicionConfig())
+    timer = suspicions.doubt(A, 0, accusers=1, others=0, is_own=True, health=0)
+    assert timer.after_ns == 1400 * ms
+    assert suspicions.due(A, 1399 * ms, late) is None, "stale"
+    assert suspicions.slept(3000 * ms, 4000 * ms) == [SetTimer(("swim", "suspect", A), 400 * ms)]
+    assert suspicions.due(A, 9000 * ms, late) == SetTimer(("swim", "suspect", A), 400 * ms), "rung late: a grace"
+    assert suspicions.due(A, 9400 * ms, late) == 7600 * ms + 0 and A not in suspicions
+    assert suspicions.due(A, 9500 * ms, late) is None and suspicions.end(A) == []
 
 
 def test_every_combination_of_answers_about_a_closed_link_has_one_finding() -> None:

@@ -124,7 +124,7 @@ def test_two_hundred_seeds_of_a_day_with_five_nodes() -> None:
         rng = Random(seed)
         wire = Wire(NAMES, seed=seed, latency_ms=(0.1, 2.0))
         wire.meet_all()
-        drawn = [(rng.choice(KINDS), rng.choice(NAMES), rng.choice(NAMES)) for _ in range(12)]
+        drawn = [(rng.choice(KINDS), rng.choice(NAMES), rng.choice(NAMES)) for _ in range(8)]
         play(wire, [Step(*each, pause_s=rng.choice([0.0, 0.01, 0.05, 0.6])) for each in drawn])
         end_faults(wire)
         wire.run_until(lambda wire=wire: wire.is_complete() and wire.agree(), within_s=15.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from random import Random
 from typing import Any
@@ -36,13 +36,14 @@ MESH = Mesh("test", b"test-tag", b"test-mesh-id-16.", None)
 class Disk(MemoryStorage):
     """A disk that outlives its node, can be full, copied, and lose single records."""
 
-    __slots__ = ("broken", "commits", "full", "gate")
+    __slots__ = ("broken", "commits", "full", "gate", "unreadable")
 
     def __init__(self) -> None:
         super().__init__()
         self.full = False
         self.commits = 0
         self.broken: list[tuple[str, bytes]] = []
+        self.unreadable = False
         self.gate: Callable[[int], None] = lambda commits: None  # may raise, to cut the power before a commit
 
     def commit(self, puts: Sequence[Put], cuts: Sequence[Cut] = ()) -> None:
@@ -51,6 +52,16 @@ class Disk(MemoryStorage):
         self.gate(self.commits)
         super().commit(puts, cuts)
         self.commits += 1
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        if self.unreadable:
+            raise StorageFault("input/output error")
+        return super().get(table, key)
+
+    def scan(self, table: str, first: bytes, after: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        if self.unreadable:
+            raise StorageFault("input/output error")
+        return super().scan(table, first, after)
 
     def damage(self, table: str, key: bytes) -> None:
         self.broken.append((table, key))
@@ -74,6 +85,8 @@ class Peer:
         self.table, self.name = table, name
         table.starts += 1
         self.env = table.env.node(f"{name}-{table.starts}")
+        call_at = self.env.call_at
+        self.env.call_at = lambda when, callback: call_at(when, partial(self._unless_dead, callback))  # type: ignore
         self.identity = Identity(seed or name.encode().ljust(32, b"."), self.env.suite)
         self.id = self.identity.id
         self.disk = disk if disk is not None else Disk()
@@ -127,10 +140,13 @@ class Peer:
     def _done(self) -> None:
         self.credit += 1
 
+    def _unless_dead(self, callback: Callable[[], None]) -> None:
+        if not self.dead:
+            callback()
+
     def crash(self) -> None:
         """The power goes: nothing of this object happens any more."""
         self.dead = True
-        self.env.call_at = lambda when, callback: _Never()  # type: ignore[method-assign,assignment,return-value]
         self.table.peers.pop(self.id, None)
 
     def told(self, kind: type[Fact]) -> list[Any]:
@@ -138,11 +154,6 @@ class Peer:
 
     def fed(self, kind: type[Any]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
-
-
-class _Never:
-    def cancel(self) -> None:
-        pass
 
 
 class Table:
@@ -219,7 +230,7 @@ class Table:
 
 
 def slot_of(peer: Peer, name: str = "main") -> Slot:
-    return peer.spaces._replicas[name].own.slot
+    return peer.spaces._replicas[name].writer.own.slot
 
 
 def frames_of(a: Peer, count: int) -> list[bytes]:
@@ -238,6 +249,11 @@ def forged(peer: Peer, first: int, previous: bytes, amount: int) -> bytes:
     items: list[bytes] = []
     doc = Document(str(slot_of(peer).origin), on_change=lambda change: items.append(change.item()))
     doc.counter("n").increment(amount)
+    return sealed(peer, first, previous, items)
+
+
+def sealed(peer: Peer, first: int, previous: bytes, items: list[bytes]) -> bytes:
+    """A frame of one operation of ``peer``, with any body."""
     return seal(
         peer.identity, MESH, stream="main", log=slot_of(peer).origin.log, first=first, count=1, hlc=1,
         previous=previous, items=items,

@@ -1,0 +1,106 @@
+"""Bytes that may never change: every operation, a snapshot, a digest. Nodes of different versions live on one mesh.
+
+The tables of docs/values.md are written from these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from crdt import Change, Document
+from crdt.causal import OPERATIONS
+
+Step = tuple[str, Callable[[Document], object], str]
+
+STEPS: list[Step] = [
+    (
+        "the first one names its dependencies",
+        lambda a: a.counter("hits").increment(3),
+        "9492000708919301a4686974730391a3626f62",
+    ),
+    ("increment, negative", lambda a: a.counter("hits").decrement(1), "930001919301a468697473ff"),
+    ("grant", lambda a: a.bounded("quota").increment(10), "930001919302a571756f74610a"),
+    ("spend", lambda a: a.bounded("quota").decrement(2), "930001919302a571756f7461fe"),
+    ("transfer", lambda a: a.bounded("quota").transfer(4, to="bob"), "940001919403a571756f7461040091a3626f62"),
+    ("write", lambda a: a.register("title").set("new"), "940001919404a57469746c65c404a36e657792000791a3626f62"),
+    (
+        "multi",
+        lambda a: a.multi("m").set([1.5, {"k": True}]),
+        "940001919405a16dc40e92cb3ff800000000000081a16bc392000691a3626f62",
+    ),
+    ("add", lambda a: a.set("tags").add("x"), "940001919506a474616773c402a178c392000291a3626f62"),
+    ("discard", lambda a: a.set("tags").discard("x"), "930001919506a474616773c402a178c290"),
+    (
+        "add, remove-wins",
+        lambda a: a.set("barred", remove_wins=True).add(b"\x00"),
+        "930001919507a6626172726564c403c40100c390",
+    ),
+    (
+        "discard, remove-wins",
+        lambda a: a.set("barred", remove_wins=True).discard(1),
+        "940001919507a6626172726564c40101c292000391a3626f62",
+    ),
+    ("disable", lambda a: a.flag("on").disable(), "940001919408a26f6ec292000491a3626f62"),
+    (
+        "disable, disable-wins",
+        lambda a: a.flag("off", disable_wins=True).disable(),
+        "940001919409a36f6666c292000591a3626f62",
+    ),
+    (
+        "write below two maps",
+        lambda a: a.map("lights").map("hall").__setitem__("lamp", "on"),
+        "93000191940493a66c6967687473a468616c6ca46c616d70c403a26f6e90",
+    ),
+    (
+        "delete, with a counter's totals",
+        lambda a: a.delete("hits"),
+        "94000191940aa468697473920001919390a7636f756e746572919300010591a3626f62",
+    ),
+]
+STANDALONE = "9501a3616e6e01089492000708919301a4686974730391a3626f62"
+SNAPSHOT = (
+    "950192a3616e6ea3626f62920f07169793a16da56d756c7469919400070ec40e92cb3ff800000000000081a16bc393a36f6666b1666c61672d"
+    "64697361626c652d77696e73929290909291c401c392000d93a468697473a7636f756e7465729295000202020295010105010593a571756f74"
+    "61a7626f756e6465649193009305089201049300009093a57469746c65a87265676973746572919400060dc404a36e657793a6626172726564"
+    "af7365742d72656d6f76652d77696e73929291c403c4010092000a9291c4010192000b93a66c6967687473a36d61709193a468616c6ca36d61"
+    "709193a46c616d70a872656769737465729194000e15c403a26f6e"
+)
+DIGEST = "b736b9eb7c1af27e64ef0c8defd57a2e"
+
+
+def told() -> Document:
+    """Somebody who has seen one object of most types, by "bob"."""
+    ann, bob = Document("ann"), Document("bob")
+    bob.counter("hits").increment(5)
+    bob.set("tags").add("x")
+    bob.set("barred", remove_wins=True).add(1)
+    bob.flag("on").enable()
+    bob.flag("off", disable_wins=True).enable()
+    bob.multi("m").set(None)
+    bob.register("title").set("old")
+    ann.apply(bob.changes_since({}))
+    return ann
+
+
+def test_bytes_are_what_they_were() -> None:
+    ann, made = told(), list[Change]()
+    ann.on_change = made.append
+    for name, step, item in STEPS:
+        step(ann)
+        assert (name, made[-1].item().hex()) == (name, item)
+    assert {type(op) for change in made for op in change.ops} == set(OPERATIONS.values()), (
+        "an operation without a vector"
+    )
+    assert made[0].encode().hex() == STANDALONE
+    assert ann.snapshot().hex() == SNAPSHOT
+    assert ann.digest() == DIGEST
+
+
+def test_old_bytes_are_read_as_they_were_meant() -> None:
+    ann, made = told(), list[Change]()
+    ann.on_change = made.append
+    for _, step, _ in STEPS:
+        step(ann)
+    body = bytes((0x90 | len(STEPS),)) + b"".join(bytes.fromhex(item) for _, _, item in STEPS)
+    assert Change.from_items("ann", 1, made[0].hlc, body, len(STEPS)) == made
+    assert Document.load(bytes.fromhex(SNAPSHOT), actor="cyd").value == ann.value
