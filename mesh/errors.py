@@ -173,6 +173,25 @@ class Expired(MeshError):
         self.node, self.ttl_s = node, ttl_s
 
 
+class OutboxFull(MeshError):
+    """``pending`` bytes of durable messages already wait for their receivers. This one was not taken."""
+
+    def __init__(self, pending: int, pending_max: int) -> None:
+        super().__init__(
+            f"{pending} bytes of durable messages wait for their receivers, {pending_max} are allowed; "
+            "this one was not taken. Send it when some have been handled, or give messages a ttl"
+        )
+        self.pending, self.pending_max = pending, pending_max
+
+
+class NoSuchLetter(MeshError):
+    """There is no dead letter ``letter_id``. Nothing was sent."""
+
+    def __init__(self, letter_id: str) -> None:
+        super().__init__(f"there is no dead letter {letter_id!r}; nothing was sent. `node.dead_letters()` lists them")
+        self.letter_id = letter_id
+
+
 class PublishFull(MeshError):
     """``pending`` bytes already wait to be published. Nothing was; the caller asked for an error rather than a wait."""
 
@@ -203,8 +222,10 @@ __all__ = [
     "HandlerFailed",
     "MeshError",
     "NoHandler",
+    "NoSuchLetter",
     "NotConfirmed",
     "NotReached",
+    "OutboxFull",
     "PublishFull",
     "RequestTimeout",
     "SpaceReadOnly",

@@ -275,11 +275,33 @@ class StreamStop(LinkMessage, frozen=True, tag=48):
     number: NUMBER
 
 
+class Post(LinkMessage, frozen=True, tag=49):
+    """A durable message: (sender, ``life``, ``number``) names it for ever. Acknowledged by ``Receipt`` once handled.
+
+    ``run`` counts the sender's attempts: after a letter that was refused, others of the same attempt are not taken.
+    """
+
+    life: Annotated[bytes, Meta(min_length=8, max_length=8)]
+    number: NUMBER
+    run: NUMBER
+    body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+
+
+class Receipt(LinkMessage, frozen=True, tag=50):
+    """Letters of ``life`` up to ``number`` are handled, and my disk knows. Or, with an ``error``: this one was not."""
+
+    life: Annotated[bytes, Meta(min_length=8, max_length=8)]
+    number: NUMBER
+    run: NUMBER
+    error: TEXT
+    words: TEXT
+
+
 AnyMessage: TypeAlias = (
     Rumour | Records | Probe | ProbeAck | ProbeFor | ProbeVerdict
     | Contact | Shuffle | Disconnect
     | IHave | Graft | Prune | Digest | Vector | Want | SnapshotPart | Durable | ConfirmAsk | Evidence | Gone
-    | Send | Request | Reply | Abandon | StreamOpen | StreamItem | StreamGrant | StreamEnd | StreamStop
+    | Send | Request | Reply | Abandon | StreamOpen | StreamItem | StreamGrant | StreamEnd | StreamStop | Post | Receipt
 )  # fmt: skip
 
 

@@ -21,9 +21,10 @@ from typing import Any, TypeVar
 
 from crdt import Bounded, Counter, Flag, Map, Multi, Register, Set
 from mesh.config import PORTS_TRIED, NodeConfig
-from mesh.errors import AmbiguousName, Closed, UnknownMember
+from mesh.errors import AmbiguousName, Closed, NotReached, UnknownMember
 from mesh.messaging.direct import PRIORITIES, Priority
 from mesh.messaging.handler import Handler, MessageHandler, RequestHandler
+from mesh.messaging.letter import DeadLetter
 from mesh.messaging.publisher import ON_FULL, OnFull
 from mesh.messaging.subscription import Subscription
 from mesh.protocol.facts import Dropped, Fact
@@ -383,17 +384,36 @@ class Node:
         return register
 
     async def send(
-        self, to: NodeId | str, body: Any, *, ttl: float | None = None, priority: Priority = "normal"
-    ) -> None:
+        self, to: NodeId | str, body: Any, *, durable: bool = False, ttl: float | None = None,
+        priority: Priority = "normal",
+    ) -> str:  # fmt: skip
         """Queue ``body`` for one node over the link to it; handled at most once. Waits only for room, for ``ttl`` s.
-
         "low" goes behind everything else. Raises ``UnknownMember``, ``AmbiguousName``, ``NotReached``, ``Expired`` and
         ``ValueRefused``; nothing was sent then.
+
+        ``durable``: it is on this node's disk when this returns (its id), and is sent, in order and after restarts of
+        either side too, until the handler there succeeded: at least once, and not again while the receiver remembers.
+        After ``ttl`` s unsent, or when the handler failed five times, it is a dead letter. Raises ``UnknownMember``,
+        ``AmbiguousName``, ``OutboxFull``, ``StorageFailed`` and ``ValueRefused``; it was not taken then.
         """
         runtime = self._running("node.send()")
         if priority not in PRIORITIES:
             raise ValueError(f"priority is one of {PRIORITIES}, not {priority!r}")
-        await runtime.direct.send(self._resolve(runtime, to), body, ttl, priority)
+        peer = self._resolve(runtime, to)
+        if not durable:
+            await runtime.direct.send(peer, body, ttl, priority)
+            return ""
+        if peer == self._id:
+            raise NotReached(peer, "it is this node itself")
+        return await runtime.outbox.put(peer, encode_value(body), ttl)
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """Durable messages of this node that were given up, the oldest first: id, to, body, reason, tries, made_ms."""
+        return self._running("node.dead_letters()").outbox.dead_letters()
+
+    async def redeliver(self, message_id: str) -> str:
+        """Send a dead letter again as a new message, whose id is returned. Raises ``NoSuchLetter``, ``StorageFailed``."""
+        return await self._running("node.redeliver()").outbox.redeliver(message_id)
 
     def stream(self, to: NodeId | str, name: str, body: Any = None) -> AsyncGenerator[Any, None]:
         """What the async generator ``name`` on one node yields, in order; it runs only as fast as this is read.

@@ -24,6 +24,8 @@ from mesh.messages import (
     Gone,
     IHave,
     LinkMessage,
+    Post,
+    Receipt,
     Reply,
     Request,
     Send,
@@ -39,6 +41,8 @@ from mesh.messages import (
 )
 from mesh.messaging.direct import Direct
 from mesh.messaging.handler import Handler
+from mesh.messaging.inbox import Inbox
+from mesh.messaging.outbox import Outbox
 from mesh.messaging.stream import Streams
 from mesh.messaging.topic import Topics
 from mesh.protocol import effects as do
@@ -110,6 +114,13 @@ class Runtime:
         )  # fmt: skip
         self.direct = Direct(env, send=self._send, is_linked=self.dialer.links.__contains__, dropped=dropped)
         self.direct.handlers = handlers
+        self.outbox = Outbox(
+            env, storage, self.spaces.journal, config.messaging,
+            send=lambda peer, post: self._send(peer, post, Lane.DIRECT), tell=self.tell, dropped=dropped,
+        )  # fmt: skip
+        self.inbox = Inbox(
+            env, storage, handler=lambda: self.direct.on_send, commit=self.spaces.commit, send=self._send
+        )
         self.streams = Streams(
             env, handlers, queue=self.direct.queue, send=self._send, on_fault=self._on_fault,
             dropped=dropped,
@@ -123,6 +134,8 @@ class Runtime:
 
     async def open(self) -> None:
         """Load what the disk holds; the stack learns it before anything else."""
+        self.outbox.load()
+        self.inbox.load()
         await self.spaces.open()
 
     def start(self, addresses: tuple[str, ...]) -> None:
@@ -136,6 +149,8 @@ class Runtime:
         if self._closed:
             return
         self.topics.finish()
+        self.inbox.close()
+        self.outbox.close()
         await self.spaces.close()
         await self._drain()
         self.topics.close()
@@ -247,6 +262,8 @@ class Runtime:
         self.feed(do.LinkUp(peer, link.rtt_ns))
         self.spaces.linked(peer, True)
         self.topics.linked(peer)
+        self.inbox.linked(peer)
+        self.outbox.linked(peer)
 
     def _on_lost(self, link: EstablishedLink, cause: str) -> None:
         if link.fault is not None:
@@ -255,6 +272,7 @@ class Runtime:
         self.spaces.linked(link.peer, False)
         self.direct.lost(link.peer)
         self.streams.lost(link.peer)
+        self.outbox.lost(link.peer)
         self.feed(do.LinkClosed(link.peer, cause))
 
     def _on_refused(self, refusal: Refusal) -> None:
@@ -289,6 +307,10 @@ class Runtime:
         match message:
             case Send() | Request() | Reply() | Abandon():
                 self.direct.on_message(peer, message)
+            case Post():
+                self.inbox.on_post(peer, message)
+            case Receipt():
+                self.outbox.on_receipt(peer, message)
             case StreamOpen() | StreamItem() | StreamGrant() | StreamEnd() | StreamStop():
                 self.streams.on_message(peer, message)
             case SnapshotPart() | Durable() | ConfirmAsk() | Evidence():
@@ -327,6 +349,8 @@ class Runtime:
     def _on_writable(self, peer: NodeId, lane: Lane) -> None:
         if lane is Lane.SYNC:
             self._continue(peer)
+        elif lane is Lane.DIRECT:
+            self.outbox.writable(peer)
         self.direct.writable(peer, lane)
 
     def _continue(self, peer: NodeId) -> None:

@@ -30,7 +30,9 @@ class Outlet(Protocol):
 
 
 class Publisher:
-    """Items of one log, closed into a frame when 256 are there, or 64 KiB, or the first waited 1 ms; at once if urgent.
+    """Items of one log, closed into a frame when 256 are there, or 64 KiB, or it is time; at once if urgent.
+
+    A lone message goes with the loop's next turn; after a frame the next one waits until 1 ms has passed.
 
     While a neighbour's lane holds ``lane_bytes`` nothing is closed, so frames grow instead of getting more, and what
     waits here is bounded: past ``pending_bytes_max`` a caller waits, fails or drops the oldest, as it chose. A
@@ -54,7 +56,7 @@ class Publisher:
         self._lane_bytes = config.lane_bytes
         self._pending_max = config.pending_bytes_max
         self._patience_ns = int(config.lane_patience_ms * MILLISECOND)
-        self._since = 0  # when the oldest item came
+        self._closed_ns = -self._linger_ns  # when the last frame was closed
         self._is_urgent = False
         self._timer: Timer | None = None
         self._behind: dict[NodeId, int] = {}  # neighbours whose lane is full, and since when
@@ -82,8 +84,6 @@ class Publisher:
             await room
         if self._is_closed:
             raise Closed("node.publish()")
-        if not self._items:
-            self._since = self._env.mono()
         self._items.append(item)
         self._bytes += size
         if urgent or len(self._items) >= self._items_max or self._bytes >= self._seal_bytes:
@@ -91,7 +91,7 @@ class Publisher:
             self._close_frames()
             await self._env.sleep(0)  # a loop that only publishes must not starve those that send
         elif self._timer is None:
-            self._timer = self._env.call_at(self._since + self._linger_ns, self._on_time)
+            self._timer = self._env.call_at(max(self._closed_ns + self._linger_ns, self._env.mono()), self._on_time)
 
     def finish(self) -> None:
         """Sign what waits, whatever the lanes hold, and take nothing more."""
@@ -113,16 +113,16 @@ class Publisher:
         now = self._env.mono()
         while self._items and self._is_due(now) and self._is_open(now):
             self._close_one()
-            self._since = now
+            self._closed_ns = now
         self._is_urgent &= bool(self._items)
         if self._items and self._timer is None and not self._is_closed:
-            self._timer = self._env.call_at(max(self._since, now) + self._linger_ns, self._on_time)
+            self._timer = self._env.call_at(now + self._linger_ns, self._on_time)
         if self._waiting and self._bytes * 2 <= self._pending_max:
             self._let_in()
 
     def _is_due(self, now: int) -> bool:
         full = len(self._items) >= self._items_max or self._bytes >= self._seal_bytes
-        return full or self._is_urgent or now - self._since >= self._linger_ns
+        return full or self._is_urgent or now - self._closed_ns >= self._linger_ns
 
     def _is_open(self, now: int) -> bool:
         """Whether somebody has room, and nobody is waited for; who came to be behind, and who no longer is."""

@@ -117,6 +117,22 @@ class Spaces:
         """Make other rooms' records durable with the next commit; a disk that refuses gets them later."""
         self.journal.append(puts, cuts, saved=nothing)
 
+    def commit(
+        self, puts: Sequence[Put], cuts: Sequence[Cut], *, saved: Callable[[], None],
+        lost: Callable[[StorageFault], None],
+    ) -> None:  # fmt: skip
+        """Make another room's records durable in one commit with all that spaces wrote so far: all, or nothing.
+
+        The cuts are a commit of their own, before it.
+        """
+        if cuts:
+            self.keep([], cuts)
+        with self.journal.together():
+            for replica in self._replicas.values():
+                if replica.writer.open_transaction is None:
+                    replica.writer.seal()
+            self.journal.append(puts, saved=saved, lost=lost)
+
     # -- spaces ------------------------------------------------------------------------------------------------------
 
     def space(self, name: str) -> Space:
