@@ -412,7 +412,7 @@ class Node:
         return self._running("node.dead_letters()").outbox.dead_letters()
 
     async def redeliver(self, message_id: str) -> str:
-        """Send a dead letter again as a new message, whose id is returned. Raises ``NoSuchLetter``, ``StorageFailed``."""
+        """Send a dead letter again as a new message; its new id. Raises ``NoSuchLetter`` and ``StorageFailed``."""
         return await self._running("node.redeliver()").outbox.redeliver(message_id)
 
     def stream(self, to: NodeId | str, name: str, body: Any = None) -> AsyncGenerator[Any, None]:
