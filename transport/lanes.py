@@ -170,7 +170,10 @@ class Lanes:
         if size < 0 or self._consumed[lane] + size > self._arrived[lane]:
             raise Misuse(f"{lane.name}: more bytes consumed than came in")
         self._consumed[lane] += size
-        if self._consumed[lane] + self._config.window_bytes - self._granted[lane] >= self._config.window_bytes // 4:
+        window = self._config.window_bytes
+        # Rarely, but before the peer has too little left for one largest frame: it might have nothing else to send.
+        step = max(1, min(window // 4, window - FRAME_BYTES_MAX))
+        if self._consumed[lane] + window - self._granted[lane] >= step:
             self._grant(lane)
             return True
         return False
