@@ -18,7 +18,8 @@ from transport.base import SECOND, StorageFault
 
 if TYPE_CHECKING:
     from sim.faults import Fault
-    from sim.world import SimNode, World
+    from sim.node import SimNode
+    from sim.world import World
 
 Draw = Callable[[Random, Sequence[str]], tuple[Any, ...]]
 

@@ -25,7 +25,8 @@ from sim.checkers.convergence import check_clocks
 from sim.seed import exponential
 
 if TYPE_CHECKING:
-    from sim.world import SimNode, World
+    from sim.node import SimNode
+    from sim.world import World
 
 WRITES_PER_S = 2.0
 LOOK_EVERY_S = 0.25

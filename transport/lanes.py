@@ -170,10 +170,10 @@ class Lanes:
         if size < 0 or self._consumed[lane] + size > self._arrived[lane]:
             raise Misuse(f"{lane.name}: more bytes consumed than came in")
         self._consumed[lane] += size
+        # Told in steps of a quarter, but never so late that a largest frame would wait for credit nobody announces.
         window = self._config.window_bytes
-        # Rarely, but before the peer has too little left for one largest frame: it might have nothing else to send.
-        step = max(1, min(window // 4, window - FRAME_BYTES_MAX))
-        if self._consumed[lane] + window - self._granted[lane] >= step:
+        rise = self._consumed[lane] + window - self._granted[lane]
+        if rise and rise >= min(window // 4, window - FRAME_BYTES_MAX):
             self._grant(lane)
             return True
         return False

@@ -186,8 +186,15 @@ def members(data: Path | None, mesh: str | None, as_json: bool) -> None:
     """List who is in the mesh, this node included."""
     with _client(data, mesh) as client:
         rows = client.ask("members")
-    shown = [{**row, "id": row["id"][:8], "address": next(iter(row["addresses"]), None)} for row in rows]
+    shown = [
+        {**row, "id": row["id"][:8], "address": next(iter(row["addresses"]), None), "rtt_ms": _brief(row["rtt_ms"])}
+        for row in rows
+    ]
     Output(json=as_json).table(shown, ("name", "state", "id", "address", "rtt_ms"), full=rows)
+
+
+def _brief(number: float | None) -> str | None:
+    return None if number is None else f"{number:.1f}"
 
 
 @gossamer.command()

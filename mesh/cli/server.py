@@ -123,7 +123,7 @@ class ControlServer:
         try:
             request = ask.decode(await reader.readexactly(size))
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError) as wrong:
-            await self._tell(writer, _error("Malformed", f"{wrong}; is the command of another version?"))
+            await self._tell(writer, _error("Malformed", f"the request is not valid: {wrong}"))
             return True
         try:
             if isinstance(request, ask.Watch):

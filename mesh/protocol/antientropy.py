@@ -212,7 +212,8 @@ class AntiEntropy:
             holders = list(self._logs.holders(slot))
             if not holders:
                 continue
-            peer, upto = min(holders, key=lambda holder: self._logs.loads.get(holder[0], 0))
+            # Who was passed over is last in line, and stays there even if it is idle: else it is asked for ever.
+            peer, upto = holders[0] if tries else min(holders, key=lambda each: self._logs.loads.get(each[0], 0))
             if self._logs.loads.get(peer, 0) >= self._config.asks_max:
                 self._queue[slot] = tries  # at the end: others may be for a neighbour with room
                 continue

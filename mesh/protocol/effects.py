@@ -153,8 +153,8 @@ class Leave:
 
 
 Event: TypeAlias = (
-    Started | LinkUp | LinkClosed | DialRefused | Received | Heard | Arriving | Held | PushRefused | Repeated | Gap | Forked
-    | TimerFired | LoopLate | Leave
+    Started | LinkUp | LinkClosed | DialRefused | Received | Heard | Arriving | Held | PushRefused | Repeated | Gap
+    | Forked | TimerFired | LoopLate | Leave
 )  # fmt: skip
 
 # -- effects: what is to be done -------------------------------------------------------------------------------------

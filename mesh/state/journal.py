@@ -14,6 +14,10 @@ from transport.base import SECOND, Cut, Env, Put, Storage, StorageFault, Timer
 ENTRY_OVERHEAD_BYTES = 128  # what an entry weighs in the backlog besides its values
 
 
+def nothing() -> None:
+    """Durable now; nobody waits for it."""
+
+
 class Entry:
     """Records that become durable together, and whom to tell. Without ``lost`` it waits for a better disk."""
 

@@ -16,7 +16,7 @@ from mesh.state.config import StateConfig
 from mesh.state.confirm import LEVELS, Durability
 from mesh.state.folding import SNAPSHOT_BYTES_MAX, Snapshot
 from mesh.state.intake import Done, Intake, Pending
-from mesh.state.journal import Journal
+from mesh.state.journal import Journal, nothing
 from mesh.state.log import Log
 from mesh.state.replica import Replica
 from mesh.state.room import Room
@@ -95,7 +95,7 @@ class Spaces:
     async def close(self) -> None:
         """Sign, commit and push out what waits, then take nothing more. The storage is its owner's to close."""
         for replica in self._replicas.values():
-            replica.seal()
+            replica.writer.close()
         if self.journal.fault is None:
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -115,7 +115,7 @@ class Spaces:
 
     def keep(self, puts: Sequence[Put], cuts: Sequence[Cut] = ()) -> None:
         """Make other rooms' records durable with the next commit; a disk that refuses gets them later."""
-        self.journal.append(puts, cuts, saved=lambda: None)
+        self.journal.append(puts, cuts, saved=nothing)
 
     # -- spaces ------------------------------------------------------------------------------------------------------
 
@@ -135,7 +135,7 @@ class Spaces:
         replica = self._replicas.get(name)
         if replica is None and len(self._replicas) < self._room.config.spaces_max:
             replica = self._replicas[name] = Replica(self._room, name)
-            replica.on_transaction_end = self._intake.wake
+            replica.writer.on_transaction_end = self._intake.wake
         return replica
 
     def _log_of(self, slot: Slot) -> Log | None:
@@ -143,7 +143,7 @@ class Spaces:
         return None if replica is None else replica.logs.get(slot.origin)
 
     async def _confirm(self, replica: Replica, level: str, timeout_s: float) -> None:
-        await replica.flush()
+        await replica.writer.flush()
         own = self._room.identity.id
         logs = [log for log in replica.logs.values() if log.slot.origin.node == own and log.saved.seq]
         if level not in LEVELS:
@@ -194,7 +194,7 @@ class Spaces:
 
     def _is_ready(self, frame: SignedFrame) -> bool:
         replica = self._replicas.get(frame.stream)
-        if replica is not None and replica.open_transaction is not None:
+        if replica is not None and replica.writer.open_transaction is not None:
             return False
         return self.journal.has_room
 
@@ -277,7 +277,7 @@ class Spaces:
         replica = self._replicas.get(stream)
         try:
             if replica is not None:
-                return replica.snapshot()
+                return replica.folder.snapshot()
         except StorageFault:
             self._tell_once(Dropped("request: the disk cannot be read", 1))
         return Snapshot(stream, {}, b"").seal(self._room.identity, self._room.mesh)
@@ -307,15 +307,15 @@ class Spaces:
             if replica is None:
                 continue
             if entry.origin[:32] == own:
-                replica.own_log_seen(Origin(entry.origin), entry.seq)
-            if replica.forks:
-                replica.forked_log_seen(Origin(entry.origin), entry.seq, peer)
+                replica.writer.seen(Origin(entry.origin), entry.seq)
+            if replica.forks.at:
+                replica.forks.seen(Origin(entry.origin), entry.seq, peer)
 
     def own_log_seen(self, slot: Slot, seq: int, head: bytes) -> None:
         """Somebody holds one of our logs up to ``seq``."""
         replica = self._replicas.get(slot.stream)
         if replica is not None:
-            replica.own_log_seen(slot.origin, seq)
+            replica.writer.seen(slot.origin, seq)
 
     def _on_evidence(self, peer: NodeId, message: Evidence) -> None:
         try:
@@ -335,10 +335,10 @@ class Spaces:
         replica = self._replica(one.stream)
         if replica is None:
             return
-        if replica.open_transaction is not None:
+        if replica.writer.open_transaction is not None:
             self._later(lambda: self._on_evidence(peer, message))
             return
-        replica.fork(replica.log(one.origin), one.first, message.one, message.other)
+        replica.forks.prove(replica.log(one.origin), one.first, message.one, message.other)
 
     def _on_part(self, peer: NodeId, part: SnapshotPart) -> None:
         transfer = self._transfers.get(peer)
@@ -371,8 +371,8 @@ class Spaces:
         env.offload(lambda: Snapshot.check(peer, stream, raw, mesh, env.suite), checked)
 
     def _join(self, replica: Replica, snapshot: Snapshot, peer: NodeId) -> None:
-        if replica.open_transaction is None:
-            replica.join(snapshot, peer)
+        if replica.writer.open_transaction is None:
+            replica.folder.join(snapshot, peer)
         else:
             self._later(lambda: self._join(replica, snapshot, peer))
 
@@ -389,13 +389,13 @@ class Spaces:
             self._transfers.pop(peer, None)
             self._durability.unlinked(peer)
             for replica in self._replicas.values():
-                replica.on_link_down(peer)
+                replica.forks.on_link_down(peer)
             return
         self._linked[peer] = None
         logs = [log for replica in self._replicas.values() for log in replica.logs.values()]
         self._durability.linked(peer, [log.slot for log in logs])
         for replica in self._replicas.values():
-            for proof in replica.proofs():
+            for proof in replica.forks.proofs:
                 self._room.send(peer, proof, Lane.CONTROL)
 
     def _spread(self, message: LinkMessage) -> None:
@@ -409,23 +409,23 @@ class Spaces:
 
     def _on_recovered(self) -> None:
         for replica in self._replicas.values():
-            replica.on_recovered()
+            replica.writer.on_recovered()
 
     def _fold_all(self) -> None:
         for replica in self._replicas.values():
             self._maybe_fold(replica)
 
     def _maybe_fold(self, replica: Replica) -> None:
-        if self._fold_timer is None and replica.may_fold():
-            when = max(replica.fold_after, self._room.env.mono())
+        if self._fold_timer is None and replica.folder.may_fold():
+            when = max(replica.folder.after, self._room.env.mono())
             self._fold_timer = self._room.env.call_at(when, self._on_fold_time)
 
     def _on_fold_time(self) -> None:
         self._fold_timer = None
         for replica in self._replicas.values():
-            if replica.may_fold():
+            if replica.folder.may_fold():
                 with contextlib.suppress(StorageFault):  # folding can wait; nothing is lost by it
-                    replica.fold(self._durability.stable(replica.logs.values()))
+                    replica.folder.fold(self._durability.stable(replica.logs.values()))
 
 
 class _Transfer:

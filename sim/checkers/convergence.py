@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sim.world import SimNode, World
+    from sim.node import SimNode
+    from sim.world import World
 
 
 class Diverged(AssertionError):

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from sim.world import NeverFired, NodeFailed, NotReached, SimNode, World
+from sim.node import SimNode
+from sim.world import NeverFired, NodeFailed, NotReached, World
 from tests.sim.toy import Toy
 from transport.base import SECOND, DialFault
 

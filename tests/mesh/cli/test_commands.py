@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import click
 import pytest
 
 from mesh.cli.__main__ import run
@@ -160,6 +161,15 @@ async def test_a_shell_completes_keys_of_the_running_node(node: FakeNode) -> Non
         shell, _GOSSAMER_COMPLETE="bash_complete", COMP_WORDS="gossamer get gr", COMP_CWORD="2"
     )
     assert told.stdout == "plain,greeting\n"
+
+
+def test_every_command_is_on_its_page() -> None:
+    from mesh.cli.commands import gossamer as root
+
+    page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    names = root.list_commands(click.Context(root))
+    assert "up" in names and "demo" in names
+    assert [name for name in names if f"`{name}" not in page] == []
 
 
 def test_version() -> None:

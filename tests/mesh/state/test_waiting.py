@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mesh.errors import NotConfirmed, SpaceReadOnly, TransactionSpansAwait
+from mesh.errors import Closed, NotConfirmed, SpaceReadOnly, TransactionSpansAwait
 from tests.mesh.state.bench import Peer, Table
 
 
@@ -226,5 +226,9 @@ def test_closing_makes_all_durable_and_ends_watchers() -> None:
         return [event.key async for event in watch]
 
     assert run(table, story()) == ["n"]
+    with pytest.raises(Closed, match="has ended"):
+        a.space().counter("n").increment()
+    with pytest.raises(Closed, match="has ended"):
+        run(table, a.space().flush())
     a.crash()
     assert Peer(table, "a", disk=a.disk).space().value == {"n": 1}
