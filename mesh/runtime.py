@@ -8,6 +8,7 @@ links ──frames──▶ runtime ──events──▶ stack (membership, ove
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
@@ -19,6 +20,7 @@ from mesh.messages import (
     CHUNK_BYTES_MAX,
     Abandon,
     ConfirmAsk,
+    Digest,
     Durable,
     Evidence,
     LinkMessage,
@@ -81,6 +83,7 @@ class Runtime:
         self._serving: dict[NodeId, _Serving] = {}
         self._heard: set[NodeId] = set()
         self._transfer = 0
+        self.compared = asyncio.Event()  # a peer has said what it holds, so also how much of our own log
         self._closed = False
         self._heartbeat: Timer | None = None
         self._queue: deque[do.Event] = deque()
@@ -256,6 +259,11 @@ class Runtime:
                 self.spaces.on_message(peer, message)
             case Vector(entries):
                 self.spaces.peer_holds(peer, entries)  # a peer that knows more of our own log than we do
+                self.compared.set()
+                self.feed(do.Received(peer, message))
+            case Digest(digest):
+                if digest == self.stack.logs.digest():
+                    self.compared.set()
                 self.feed(do.Received(peer, message))
             case _:
                 self.feed(do.Received(peer, message))

@@ -152,6 +152,13 @@ class Spaces:
         for log in logs:  # mostly one; more after a restored backup or a disk that refused
             await self._durability.confirm(log, level, deadline)
 
+    @property
+    def has_own_log(self) -> bool:
+        """Whether this disk brought a log of this node: then a peer may know more of it than the disk."""
+        own = self._room.identity.id
+        return any(log.head.seq and log.slot.origin.node == own
+                   for replica in self._replicas.values() for log in replica.logs.values())  # fmt: skip
+
     # -- frames in ---------------------------------------------------------------------------------------------------
 
     def receive(self, peer: NodeId, raw: bytes, done: Done) -> None:
