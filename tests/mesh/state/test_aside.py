@@ -25,5 +25,5 @@ def test_all_spaces_share_one_bound_and_give_back_what_they_let_go() -> None:
     assert spaces[0].take(frames[0].origin, 5) == (frames[0], None)
     assert spaces[3].put(frames[3], None)
     for aside, frame in zip(spaces, frames, strict=True):
-        aside.drop(frame.origin)
+        aside.drop(frame.origin, up_to=9)
     assert allowance.left == 3 * size
