@@ -21,7 +21,7 @@ class NodeConfig:
     state: StateConfig = field(default_factory=StateConfig)
     port: int = DEFAULT_PORT
     addresses_interval_s: float = 2.0  # how often this host's addresses are looked at: sleep, resume, another Wi-Fi
-    compare_s: float = 0.25  # a start waits that long for a peer's word on our own log: this disk may be an old backup
+    compare_s: float = 0.15  # a start waits so long for a peer's word on our own log: this disk may be an old backup
     events_max: int = 1024  # facts one slow reader of node.events() may lag behind; then the oldest go, and it is told
 
     def __post_init__(self) -> None:
