@@ -4,7 +4,7 @@
     frames  stream, origin, last seq   a signed frame, the very bytes
     base    stream                     signed snapshot of everything below the floors (``folding.py``)
     forks   stream, origin             two stubs of frames that prove equivocation
-    counted node                       whether that member has a disk (one byte): it counts until it leaves (``confirm.py``)
+    counted node                       whether that member has a disk, one byte; it counts until it leaves
     meta    b"probe"                   written to learn whether the disk takes commits again
 
 Frames are keyed by their *last* sequence, so that "what follows n" is one seek.
