@@ -184,6 +184,8 @@ class Runtime:
         self._heard.clear()
         if (late := now - due) > LATE_NS:
             self.feed(do.LoopLate(late))
+        for peer in self.spaces.arriving():
+            self.feed(do.Arriving(peer))
         self._heartbeat = self.env.call_at(now + HEARTBEAT_NS, partial(self._beat, now + HEARTBEAT_NS))
 
     def tell(self, fact: Fact) -> None:

@@ -30,6 +30,7 @@ from mesh.messages import (
 )
 from mesh.protocol.antientropy import AntiEntropy, AntiEntropyConfig
 from mesh.protocol.effects import (
+    Arriving,
     DialRefused,
     Effect,
     Event,
@@ -139,10 +140,14 @@ class Stack:
                 self.logs.lost(peer)
                 out = [*self.overlay.handle(event, now), *self._swim(event, now)]
                 return [*out, *self.tree.handle(event, now), *self.repair.handle(event, now)]
-            case DialRefused() | LoopLate():
+            case LoopLate():
+                return [*self._swim(event, now), *self.repair.handle(event, now)]
+            case DialRefused():
                 return self._swim(event, now)
             case Heard():
                 return self._swim(event, now)
+            case Arriving():
+                return self.repair.handle(event, now)
             case Received(peer, message):
                 return self._swim(event, now) + self._on_message(event, peer, message, now)
             case Held(slot, _, head, source, _):

@@ -179,6 +179,13 @@ class Spaces:
         except StorageFault:
             return False  # it will be looked at again once it is verified
 
+    def arriving(self) -> list[NodeId]:
+        """Whose frames are here and not applied yet, or who sent a part of a snapshot since this was asked last."""
+        moved = [peer for peer, transfer in self._transfers.items() if transfer.moved]
+        for peer in moved:
+            self._transfers[peer].moved = False
+        return list(dict.fromkeys((*self._intake.senders, *moved)))
+
     def _refuse(self, peer: NodeId, rule: str, done: Done) -> None:
         self._room.on_fault(peer, rule)
         self._later(done)
@@ -347,6 +354,7 @@ class Spaces:
             self._room.on_fault(peer, f"a snapshot has at most {SNAPSHOT_BYTES_MAX} bytes")
             return
         transfer.next += 1
+        transfer.moved = True
         if transfer.next < part.parts:
             return
         del self._transfers[peer]
@@ -424,12 +432,13 @@ class Spaces:
 class _Transfer:
     """A snapshot on its way in, part by part."""
 
-    __slots__ = ("data", "next", "number", "parts", "stream")
+    __slots__ = ("data", "moved", "next", "number", "parts", "stream")
 
     def __init__(self, part: SnapshotPart) -> None:
         self.stream, self.number, self.parts = part.stream, part.transfer, part.parts
         self.data = bytearray()
         self.next = 0
+        self.moved = False  # since it was last asked
 
     def continues(self, part: SnapshotPart) -> bool:
         return (part.stream, part.transfer, part.parts, part.part) == (

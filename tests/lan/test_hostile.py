@@ -246,12 +246,13 @@ async def test_random_bytes_garbage_tls_and_garbage_http(shared: Loopback) -> No
         for what in nonsense:
             raw = await Raw.connect(address, tls=False)
             raw.say(what)
-            raw.writer.write_eof()
+            with contextlib.suppress(OSError):  # hung up on already
+                raw.writer.write_eof()
             assert await raw.end(6.0) < 1024
         for what in pages:
             raw = await Raw.connect(address, tls=True)
             raw.say(what)
-            assert await raw.end(7.0) < 1024
+            assert await raw.end(7.0) < 16 << 10  # aiohttp's 400 repeats the bad line, nothing else
 
 
 async def test_websocket_nonsense_and_giant_frames(shared: Loopback) -> None:
@@ -271,10 +272,10 @@ async def test_websocket_nonsense_and_giant_frames(shared: Loopback) -> None:
         websocket_frame(b"") * 10_000,
     ]
     async with unmoved(shared):
-        for what in nonsense:
-            raw = await Raw.connect(address, tls=True, upgrade=True)
+        raws = [await Raw.connect(address, tls=True, upgrade=True) for _ in nonsense]
+        for raw, what in zip(raws, nonsense, strict=True):
             raw.say(what)
-            assert await raw.end(7.0) < 1024
+        assert max(await asyncio.gather(*(raw.end(7.0) for raw in raws))) < 1024
 
 
 BOMBS = [
@@ -362,7 +363,8 @@ async def test_a_capture_shows_nothing_and_replayed_does_nothing(tmp_path: Path,
                     for part in (whole, whole[:600], whole[500:]):
                         raw = await Raw.connect(first.address, tls=False)
                         raw.say(part)
-                        raw.writer.write_eof()
+                        with contextlib.suppress(OSError):
+                            raw.writer.write_eof()
                         await raw.end(7.0)
 
 
