@@ -72,6 +72,7 @@ class Spaces:
     async def open(self) -> None:
         """Load what the disk holds, and feed ``Held`` for it. Raises ``StorageFault`` when it cannot be read."""
         storage = self._room.storage
+        self._durability.load()
         for name in self._stored():
             self._replica(name)
         if damaged := len(storage.damaged()):
