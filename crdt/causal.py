@@ -138,6 +138,7 @@ class Store:
 
     __slots__ = ()
     kind: ClassVar[str]
+    is_ordered: ClassVar[bool] = False  # whether it has a slot ``names``, filled when it is made: the order of actors
 
     def is_live(self) -> bool:
         """Whether something of it shows: presence."""
@@ -208,8 +209,8 @@ class Store:
         """Actors it names beyond those of its dots."""
         return iter(())
 
-    def memento(self, op: Any) -> Any:
-        """Enough to undo ``op``, which is about to be performed."""
+    def memento(self, op: Any, dot: Dot, refs: Sequence[int]) -> Any:
+        """Enough to undo ``op``, which is about to be performed as ``dot``."""
         raise NotImplementedError
 
     def restore(self, memento: Any) -> None:
