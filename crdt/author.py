@@ -56,8 +56,12 @@ class Author:
 
     def number(self, seq: int, offset: int) -> int:
         """The number of one element, 0 if there is none."""
-        before = self.before(seq, offset)
-        return before + 1 if self.before(seq, offset + 1) > before else 0
+        at = bisect_right(self.seqs, seq) - 1
+        if at < 0 or offset >= self.widths[at]:
+            return 0
+        starts = self.starts
+        number = starts[at] + (seq - self.seqs[at]) * self.widths[at] + offset
+        return number if number < (starts[at + 1] if at + 1 < len(starts) else self.count + 1) else 0
 
     def outside(self, number: int) -> tuple[int, int, int]:
         """Operation, offset in it, and size of that operation."""

@@ -223,6 +223,7 @@ class Op(msgspec.Struct, array_like=True, gc=False):
 
     store: ClassVar[type[Store] | None] = None  # the type it is for; None: any (delete)
     removes: ClassVar[bool] = False  # whether it may leave nothing behind
+    adds: ClassVar[bool] = False  # whether it is undone by undoing such a one on the same object right before it
     path: Path
 
     def perform(self, store: Any, dot: Dot, refs: Sequence[int], stamp: int) -> None:

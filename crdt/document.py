@@ -456,12 +456,13 @@ class Document(Objects):
 class Transaction:
     """Writes that become one change, or none. Made by ``Document.transaction``."""
 
-    __slots__ = ("_doc", "_ops", "_seq", "_stamp", "_undo")
+    __slots__ = ("_doc", "_grown", "_ops", "_seq", "_stamp", "_undo")
 
     def __init__(self, doc: Document) -> None:
         self._doc = doc
         self._ops: list[Op] = []
         self._undo: list[Callable[[], None]] = []
+        self._grown: Store | None = None  # what the latest operation only added to
         self._seq = self._stamp = 0
 
     def __enter__(self) -> None:
@@ -524,6 +525,7 @@ class Transaction:
             parent = parent.open(key, MapStore)
         key = path[-1]
         if isinstance(op, Delete):
+            self._grown = None
             # The copy is reset and goes on living; the original waits, untouched, for the undo of what came before.
             slot = parent.children[key]
             parent.children[key] = copy_slot(slot)
@@ -535,5 +537,8 @@ class Transaction:
         else:
             assert op.store is not None
             store = parent.open(key, op.store)
+            if op.adds and store is self._grown:
+                return
+            self._grown = store if op.adds else None
             memento = store.memento(op, dot, self._doc._refs)
             self._undo.append(lambda: store.restore(memento))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
@@ -23,6 +23,7 @@ TURN_MAX = (1 << 63) - 1
 class InsertValues(Insert, tag=13):
     """Put values in, at least one; each as its canonical bytes."""
 
+    adds: ClassVar[bool] = True
     content: list[bytes]
 
     def perform(self, store: ListStore, dot: Dot, refs: Sequence[int], stamp: int) -> None:
@@ -284,6 +285,7 @@ class List(SequenceHandle):
             return
         doc = self._doc
         store = doc.target(self._wire, ListStore)
+        doc.seen(())
         element = store.element_at(source)
         element = store.slots.get(element, element)
         place = self._place(store, to if to < source else to + 1)

@@ -63,6 +63,13 @@ class Erase(Op):
     targets: int | list[int]
 
     def perform(self, store: Any, dot: Dot, refs: Sequence[int], stamp: int) -> None:
+        if type(self.targets) is int:
+            own = dot & INDEX_MASK
+            author = store.authors.get(own)
+            number = 0 if author is None else author.number((dot >> INDEX_BITS) - self.targets, 0)
+            if number:
+                store.erase(own, number, number)
+            return
         for actor, low, high in self.ranges(store, dot, refs):
             store.erase(actor, low, high)
 
@@ -200,9 +207,13 @@ class SequenceStore(Store):
         """``hook`` for the operation about to be written."""
         if hook == ROOT:
             return 0
-        actor = hook >> 1 & INDEX_MASK
-        seq, offset, width = self.authors[actor].outside(hook >> (INDEX_BITS + 1))
+        actor, number = hook >> 1 & INDEX_MASK, hook >> INDEX_BITS + 1
+        author = self.authors[actor]
+        if actor == doc.index and number == author.count and hook & 1:
+            return doc.upcoming - author.last  # typing on
+        seq, offset, width = author.outside(number)
         if actor != doc.index:
+            doc.seen(())
             return [doc.refer(doc.actors.names[actor]), seq, offset << 1 | hook & 1]
         back = doc.upcoming - seq
         if hook & 1:
@@ -232,9 +243,11 @@ class SequenceStore(Store):
 
     def ranges(self, index: int, count: int) -> list[tuple[int, int, int]]:
         """What shows from ``index`` on: actor, number of the first and of the last, in no special order."""
-        found: list[tuple[int, int, int]] = []
         span: Span | None
         span, offset = self.spans.find(index)
+        if offset + count <= span.size:
+            return self.named(span, offset, count)
+        found: list[tuple[int, int, int]] = []
         while span is not None and count:
             if span.live:
                 taken = min(count, span.size - offset)
@@ -252,6 +265,13 @@ class SequenceStore(Store):
 
     def targets(self, ranges: list[tuple[int, int, int]], doc: Document) -> int | list[int]:
         """Sorted ranges for the removal about to be written; those that touch become one."""
+        own, upcoming = doc.index, doc.upcoming
+        if len(ranges) == 1:
+            actor, low, high = ranges[0]
+            if actor == own and low == high:
+                seq, offset, _ = self.authors[own].outside(low)
+                if not offset:
+                    return upcoming - seq
         doc.seen(())
         joined: list[list[int]] = []
         for actor, low, high in ranges:
@@ -260,14 +280,12 @@ class SequenceStore(Store):
             else:
                 joined.append([actor, low, high])
         entries: list[tuple[int, int, int, int, int]] = []
-        own, upcoming, names = doc.index, doc.upcoming, doc.actors.names
+        names = doc.actors.names
         for actor, low, high in joined:
             author = self.authors[actor]
             seq, offset, _ = author.outside(low)
             if low == high:
                 last, end = seq, offset
-                if actor == own and not offset and len(joined) == 1:
-                    return upcoming - seq
             else:
                 last, end, _ = author.outside(high)
             if actor == own:
@@ -290,9 +308,9 @@ class SequenceStore(Store):
             author = self.authors[actor] = Author()
         size = len(content)
         first = author.begin(dot >> INDEX_BITS, size) << INDEX_BITS | actor
-        if hook == (first - ONE) << 1 | 1 and hook not in self.hooked and hook != ROOT:
+        if hook == (first - ONE) << 1 | 1 and hook != ROOT:
             span = author.spans[-1]
-            if span.live and span.size < SPAN_MAX:
+            if span.live and span.size < SPAN_MAX and hook not in self.hooked:
                 self.spans.grow(span, content, size)
                 return span
         span = Span(first, size, content, hook)
@@ -382,6 +400,9 @@ class SequenceStore(Store):
             if start > high:
                 break
             if span.live and start + span.size > low:
+                if self._shift(author, at, low - start, start + span.size - 1 - high):
+                    at += 1
+                    continue
                 if start < low:
                     span = self.split(span, low - start)
                     start = low
@@ -394,6 +415,43 @@ class SequenceStore(Store):
                 if at and self._melt(author, at - 1):
                     at -= 1
             at += 1
+
+    def _shift(self, author: Author, at: int, kept: int, left: int) -> bool:
+        """Hide one end of a live span where the next one of its run is hidden already: the border moves, nothing is
+        made. ``kept``: elements before what is to be hidden; ``left``: those behind it."""
+        spans, hooked = author.spans, self.hooked
+        span = spans[at]
+        if kept > 0 >= left and at + 1 < len(spans):
+            dead = spans[at + 1]
+            hook = dead.parent
+            if (
+                not dead.live and hook == span.first + (span.size - 1 << INDEX_BITS) << 1 | 1
+                and len(hooked[hook]) == 1 and dead.first << 1 not in hooked
+            ):  # fmt: skip
+                size = span.size - kept
+                del hooked[hook]
+                first = dead.first = author.firsts[at + 1] = dead.first - (size << INDEX_BITS)
+                dead.size += size
+                dead.parent = hook = (first - ONE) << 1 | 1
+                hooked[hook] = (first,)
+                self.spans.trim(span, span.content[:kept])
+                return True
+        elif left > 0 >= kept and at:
+            dead = spans[at - 1]
+            hook = span.parent
+            if (
+                not dead.live and hook == dead.first + (dead.size - 1 << INDEX_BITS) << 1 | 1
+                and len(hooked[hook]) == 1 and span.first << 1 not in hooked
+            ):  # fmt: skip
+                size = span.size - left
+                del hooked[hook]
+                first = span.first = author.firsts[at] = span.first + (size << INDEX_BITS)
+                dead.size += size
+                span.parent = hook = (first - ONE) << 1 | 1
+                hooked[hook] = (first,)
+                self.spans.trim(span, span.content[size:])
+                return True
+        return False
 
     def _melt(self, author: Author, at: int) -> bool:
         """Make one of two hidden spans that are one run again, if nothing else hangs between them."""
@@ -597,9 +655,7 @@ class SequenceHandle(Handle):
 
     def _place(self, store: SequenceStore | None, index: int) -> Place:
         """Where to put something in before ``index``, for the operation about to be written."""
-        doc = self._doc
-        doc.seen(())
-        return 0 if store is None else store.place(store.hook(index), doc)
+        return 0 if store is None else store.place(store.hook(index), self._doc)
 
     def _checked(self, index: int) -> int:
         size = len(self)

@@ -187,6 +187,18 @@ class Spans:
             node.live += size
             node = node.above
 
+    def trim(self, span: Span, content: Any) -> None:
+        """Leave no more than ``content`` of a live ``span``."""
+        by = len(content) - span.size
+        span.content = content
+        span.size += by
+        if self._hot is not span:
+            self._hot = None
+        node: Node | None = span.leaf
+        while node is not None:
+            node.live += by
+            node = node.above
+
     def shrink(self, span: Span, size: int) -> None:
         """Take ``size`` elements off the end of ``span``, not all of them."""
         span.size -= size

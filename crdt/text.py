@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any, ClassVar, overload
 
 from crdt.actors import ActorTable
 from crdt.causal import Needs, register
@@ -18,6 +18,7 @@ CHUNK = VALUE_BYTES_MAX // 4  # as many code points surely fit
 class InsertText(Insert, tag=11):
     """Put ``content`` in, at least one code point."""
 
+    adds: ClassVar[bool] = True
     content: str
 
     def perform(self, store: TextStore, dot: Dot, refs: Sequence[int], stamp: int) -> None:
@@ -40,6 +41,7 @@ class TextStore(SequenceStore):
 
     __slots__ = ()
     kind = "text"
+    erase = SequenceStore.hide  # without asking where things were moved
 
     def content(self) -> str:
         """All that shows."""
