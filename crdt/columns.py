@@ -165,7 +165,7 @@ def _hang(store: SequenceStore, spans: list[Span]) -> None:
         if len(hung) > 1:
             hung.sort(key=store.rank)
     for hook, hung in hooked.items():
-        store.hooked[hook] = tuple(hung)
+        store.hooked[hook] = hung if len(hung) > 1 else tuple(hung)
     if [span.first for span in _read(store)] != [span.first for span in store.spans]:
         raise InvalidBytes("elements in disorder")
 

@@ -5,7 +5,7 @@ Source  Weidner, Kleppmann 2023, "The Art of the Fugue" (arXiv:2305.00583), Algo
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
@@ -138,7 +138,8 @@ class SequenceStore(Store):
     def __init__(self) -> None:
         self.spans = Spans()
         self.authors: dict[int, Author] = {}
-        self.hooked: dict[Hook, tuple[Element, ...]] = {}  # what hangs where; not what follows inside of a span
+        # What hangs where: a list once there are two, in order. Not what follows inside of a span.
+        self.hooked: dict[Hook, Sequence[Element]] = {}
 
     # -- what it shows -----------------------------------------------------------------------------------------------
 
@@ -331,13 +332,11 @@ class SequenceStore(Store):
         siblings = self.hooked.get(hook)
         if siblings is None:
             self.hooked[hook] = (new.first,)
-            at = 0 if hook & 1 else 1
-            count = 1
+            at, count = (0 if hook & 1 else 1), 1
         else:
-            ordered = list(siblings)
-            insort(ordered, new.first, key=self.rank)
-            at, count = ordered.index(new.first), len(siblings)
-            self.hooked[hook] = tuple(ordered)
+            if type(siblings) is tuple:
+                siblings = self.hooked[hook] = list(siblings)
+            at, count = bisect_right(siblings, self.rank(new.first), key=self.rank), len(siblings)
         if hook & 1:
             if at:
                 spans.insert_after(self._rightmost(siblings[at - 1]), new)  # type: ignore[index]
@@ -350,6 +349,8 @@ class SequenceStore(Store):
         else:
             assert host is not None
             spans.insert_before(host, new)
+        if siblings is not None:
+            siblings.insert(at, new.first)  # type: ignore[attr-defined]
         author.enter(new)
 
     def rank(self, element: Element) -> tuple[bytes, int]:
@@ -497,7 +498,7 @@ class SequenceStore(Store):
         while author.spans and author.spans[-1].first >> INDEX_BITS > count:
             span = author.spans.pop()
             author.firsts.pop()
-            siblings = tuple(each for each in self.hooked.pop(span.parent) if each != span.first)
+            siblings = [each for each in self.hooked.pop(span.parent) if each != span.first]
             if siblings:
                 self.hooked[span.parent] = siblings
             self.spans.remove(span)
@@ -597,7 +598,7 @@ class SequenceStore(Store):
     def copy(self) -> Any:
         twin = type(self)()
         twin.names = self.names
-        twin.hooked = dict(self.hooked)
+        twin.hooked = {hook: each if type(each) is tuple else list(each) for hook, each in self.hooked.items()}
         spans = []
         for actor, author in self.authors.items():
             other = twin.authors[actor] = Author()
