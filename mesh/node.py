@@ -19,7 +19,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
-from crdt import Bounded, Counter, Flag, Map, Multi, Register, Set
+from crdt import Bounded, Counter, Flag, List, Map, Multi, Register, Set, Text
 from mesh.config import PORTS_TRIED, NodeConfig
 from mesh.errors import AmbiguousName, Closed, NotReached, UnknownMember
 from mesh.messaging.direct import PRIORITIES, Priority
@@ -371,6 +371,14 @@ class Node:
     def map(self, key: str) -> Map:
         """Values and nested objects under keys."""
         return self.space().map(key)
+
+    def list(self, key: str) -> List:
+        """Values in an order; one that is moved at two nodes at once is not doubled."""
+        return self.space().list(key)
+
+    def text(self, key: str) -> Text:
+        """Text that several edit at once: what they type at one place is never mixed."""
+        return self.space().text(key)
 
     # -- messages --------------------------------------------------------------------------------------------------
 
