@@ -6,6 +6,7 @@ same, else the seed would not bring the failure back.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -58,6 +59,7 @@ def run_batch(name: str, seeds: Sequence[int], share: float = 0.0) -> Iterator[R
 
 
 def _batch(work: tuple[str, Sequence[int], float]) -> list[Result]:
+    logging.getLogger("gossamer").addHandler(logging.NullHandler())  # what simulated nodes log is no output of ours
     return list(run_batch(*work))
 
 

@@ -166,17 +166,24 @@ class World:
         self._finish(task, within)
         return task.result()
 
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin a coroutine of the tester's own, on no node, and do not wait: what it raises fails the run."""
+        return self._start(coroutine, None)
+
     def start_in(self, node: SimNode, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Begin a coroutine as part of ``node``'s program and do not wait: what it raises fails the run."""
-        process = node.process
-        assert process is not None
-        task = self.loop.create_task(coroutine, context=process.context.copy())
+        assert node.process is not None
+        return self._start(coroutine, node.process)
+
+    def _start(self, coroutine: Coroutine[Any, Any, None], process: Process | None) -> asyncio.Task[None]:
+        context = None if process is None else process.context
+        task = self.loop.create_task(coroutine, context=None if context is None else context.copy())
 
         def ended(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and (wrong := task.exception()) is not None:
                 self.loop.failures.append((process, f"in {task.get_name()}", wrong))
 
-        task.add_done_callback(ended, context=process.context)
+        task.add_done_callback(ended, context=context)
         return task
 
     def _finish(self, task: asyncio.Task[Any], within: float) -> None:
