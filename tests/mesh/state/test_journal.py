@@ -116,3 +116,15 @@ def test_a_closed_journal_stops_trying() -> None:
     bench.disk.full = False
     bench.env.run_for(60.0)
     assert bench.disk.commits == []
+
+
+def test_a_closed_journal_takes_nothing_more() -> None:
+    """Found by a node that ended while a fold was under way: its outcome went to a disk that was closed already."""
+    bench = Bench()
+    bench.put(b"a")
+    bench.env.run_for(1.0)
+    bench.journal.close()
+    bench.put(b"b")
+    bench.env.run_for(1.0)
+    assert bench.disk.commits == [[b"a"]]
+    assert bench.journal.is_idle
