@@ -19,7 +19,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
-from crdt import Bounded, Counter, Flag, Map, Multi, Register, Set
+from crdt import Bounded, Counter, Flag, List, Map, Multi, Register, Set, Text
 from mesh.config import PORTS_TRIED, NodeConfig
 from mesh.errors import AmbiguousName, Closed, NotReached, UnknownMember
 from mesh.messaging.direct import PRIORITIES, Priority
@@ -33,7 +33,7 @@ from mesh.state.space import Space
 from mesh.state.storage import open_storage
 from transport.address import ALL_INTERFACES
 from transport.admission import admission
-from transport.base import SECOND, Announcement, Discovery, Env, Listener, Storage
+from transport.base import SECOND, Announcement, Discovery, Env, Listener
 from transport.codec import encode_value
 from transport.discovery.bootstrap import Bootstrap
 from transport.identity import Identity, Mesh, NodeId, verify
@@ -106,6 +106,7 @@ class Node:
         self._listener: Listener | None = None
         self._sources: list[Discovery] = []
         self._readers: list[weakref.ref[_Reader]] = []  # who stopped reading is forgotten
+        self._early: deque[Fact] = deque(maxlen=self._config.events_max)  # noticed before anybody could read
         self._changed: asyncio.Event = asyncio.Event()
         self._message_handler: Handler | None = None
         self._handlers: dict[str, Handler] = {}
@@ -156,8 +157,14 @@ class Node:
         listener = self._listener = await self._listen(env, runtime)
         opened.push_async_callback(listener.close)
         runtime.start(_told(listener.addresses))
-        await self._find(opened, env, mesh, identity, runtime, storage)
+        known = [(NodeId(key), value.decode().split("\n")) for key, value in storage.scan(KNOWN, b"")]
+        await self._find(opened, env, mesh, identity, runtime, known)
         opened.push_async_callback(runtime.close)  # says goodbye, before the slow farewells of discovery
+        if runtime.spaces.has_own_log and (known or self._bootstrap):
+            # A restored backup that wrote at once would sign a second history of its log, and lose both.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._config.compare_s):
+                    await runtime.compared.wait()
         opened.callback(env.spawn(self._watch_addresses(env, listener, runtime), "addresses").cancel)
         opened.callback(self._end, runtime)
         self._runtime = runtime
@@ -192,9 +199,8 @@ class Node:
 
     async def _find(
         self, opened: contextlib.AsyncExitStack, env: Env, mesh: Mesh, identity: Identity, runtime: Runtime,
-        storage: Storage,
+        known: list[tuple[NodeId, list[str]]],
     ) -> None:  # fmt: skip
-        known = [(NodeId(key), value.decode().split("\n")) for key, value in storage.scan(KNOWN, b"")]
         self._sources = [Bootstrap(self._bootstrap, known)]
         if self._discover:
             self._sources += env.discoveries()
@@ -304,7 +310,8 @@ class Node:
             ) from None
 
     def events(self) -> AsyncIterator[Fact]:
-        """What this node notices from now on: MemberUp, MemberDown, PartitionSuspected … Ends with the node.
+        """What this node notices from now on: MemberUp, MemberDown, PartitionSuspected … Ends with the node. The first
+        reader also gets what was noticed during the start: damaged records, a log that was renewed.
 
         A reader that lags by ``config.events_max`` facts loses the oldest, and a ``Dropped`` fact counts them.
         """
@@ -312,6 +319,8 @@ class Node:
         reader = _Reader(self._config.events_max)
         self._readers = [each for each in self._readers if each() is not None]
         self._readers.append(weakref.ref(reader))
+        while self._early:
+            reader.put(self._early.popleft())
         return reader
 
     def explain(self) -> list[dict[str, Any]]:
@@ -323,6 +332,8 @@ class Node:
 
     def _tell(self, fact: Fact) -> None:
         self._changed.set()
+        if self._runtime is None:
+            self._early.append(fact)
         for each in self._readers:
             if (reader := each()) is not None:
                 reader.put(fact)
@@ -360,6 +371,14 @@ class Node:
     def map(self, key: str) -> Map:
         """Values and nested objects under keys."""
         return self.space().map(key)
+
+    def list(self, key: str) -> List:
+        """Values in an order; one that is moved at two nodes at once is not doubled."""
+        return self.space().list(key)
+
+    def text(self, key: str) -> Text:
+        """Text that several edit at once: what they type at one place is never mixed."""
+        return self.space().text(key)
 
     # -- messages --------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ links ──frames──▶ runtime ──events──▶ stack (membership, ove
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
@@ -19,6 +20,7 @@ from mesh.messages import (
     CHUNK_BYTES_MAX,
     Abandon,
     ConfirmAsk,
+    Digest,
     Durable,
     Evidence,
     Gone,
@@ -48,9 +50,6 @@ from mesh.messaging.topic import Topics
 from mesh.protocol import effects as do
 from mesh.protocol.facts import (
     Fact,
-    MemberDown,
-    MemberSuspect,
-    MemberUp,
     PeerMisbehaved,
     PeerRefused,
 )
@@ -97,10 +96,12 @@ class Runtime:
         self._serving: dict[NodeId, _Serving] = {}
         self._heard: set[NodeId] = set()
         self._transfer = 0
+        self.compared = asyncio.Event()  # a peer has said what it holds, so also how much of our own log
         self._closed = False
         self._heartbeat: Timer | None = None
         self._queue: deque[do.Event] = deque()
         self._busy = False
+        self._members_version = 0
         self.stack = Stack(
             identity, mesh, config.stack, env.rng("stack"), name=name, incarnation=incarnation, durable=durable
         )
@@ -188,7 +189,10 @@ class Runtime:
         try:
             while self._queue:
                 each = self._queue.popleft()
-                for effect in self.stack.handle(each, self.env.mono()):
+                effects = self.stack.handle(each, self.env.mono())
+                if self._members_version != self.stack.members_version:
+                    self._members_changed()
+                for effect in effects:
                     self._perform(effect, each)
         finally:
             self._busy = False
@@ -234,18 +238,20 @@ class Runtime:
         self._heard.clear()
         if (late := now - due) > LATE_NS:
             self.feed(do.LoopLate(late))
+        for peer in self.spaces.arriving():
+            self.feed(do.Arriving(peer))
         self._heartbeat = self.env.call_at(now + HEARTBEAT_NS, partial(self._beat, now + HEARTBEAT_NS))
 
     def tell(self, fact: Fact) -> None:
-        """Log a fact, let the spaces know of members, and pass it to the node's observers."""
+        """Log a fact, and pass it to the node's observers."""
         level = _LEVELS[fact.level]
         if log.isEnabledFor(level):
             log.log(level, "%s %s", fact.name, " ".join(f"{key}={value}" for key, value in fact.fields().items()))
-        if isinstance(fact, MemberUp | MemberDown | MemberSuspect):
-            self._members_changed()
         self._tell_node(fact)
 
     def _members_changed(self) -> None:
+        """Also for changes that are no fact: a member first heard of when it was down already still counts."""
+        self._members_version = self.stack.members_version
         self.spaces.members([(each.id, each.state, each.durable, each.since) for each in self.stack.members()])
 
     # -- links -----------------------------------------------------------------------------------------------------
@@ -322,6 +328,11 @@ class Runtime:
                 self.feed(do.Received(peer, message))
             case Vector(entries):
                 self.spaces.peer_holds(peer, entries)  # a peer that knows more of our own log than we do
+                self.compared.set()
+                self.feed(do.Received(peer, message))
+            case Digest(digest):
+                if digest == self.stack.logs.digest():
+                    self.compared.set()
                 self.feed(do.Received(peer, message))
             case _:
                 self.feed(do.Received(peer, message))

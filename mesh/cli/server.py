@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from mesh import Member, Node
+from crdt import TypeClash
+from mesh import Member, Node, Space
 from mesh.cli import requests as ask
 from mesh.cli.control import ANSWER_BYTES_MAX, LENGTH, REQUEST_BYTES_MAX, pack
 from mesh.cli.errors import ControlError
@@ -244,9 +245,9 @@ class ControlServer:
                     counter.decrement(-amount)
                 answer = counter.value
             case ask.Add(key=key, value=value):
-                space.set(key).add(value)
+                _set(space, key).add(value)
             case ask.Remove(key=key, value=value):
-                space.set(key).discard(value)
+                _set(space, key).discard(value)
             case ask.Field(key=key, field=field, value=value):
                 space.map(key)[field] = value
             case ask.Delete(key=key):
@@ -293,6 +294,17 @@ class ControlServer:
     def _needs_chaos(self) -> None:
         if not self._chaos:
             raise NotSo("this node breaks nothing on purpose; start it with: gossamer up --chaos")
+
+
+def _set(space: Space, key: str) -> Any:
+    """The set under ``key``, of whichever of the two kinds is there; a new one is add-wins."""
+    try:
+        return space.set(key)
+    except TypeClash as clash:
+        try:
+            return space.set(key, remove_wins=True)
+        except TypeClash:
+            raise clash from None
 
 
 def member_fields(member: Member) -> dict[str, Any]:

@@ -83,6 +83,14 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
+class Arriving:
+    """Frames that ``peer`` sent are here and wait to be verified and applied: what it was asked for is on its way,
+    however slow this node is. At most one a heartbeat and peer."""
+
+    peer: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """A log grew to ``head``: by the frame ``first``.. that came from ``source`` (``None``: this node wrote it),
     or by a snapshot (``first`` 0, ``size`` 0: nothing to relay)."""
@@ -148,8 +156,8 @@ class Leave:
 
 
 Event: TypeAlias = (
-    Started | LinkUp | LinkClosed | DialRefused | Received | Heard | Held | PushRefused | Repeated | Gap | Forked
-    | TimerFired | LoopLate | Leave
+    Started | LinkUp | LinkClosed | DialRefused | Received | Heard | Arriving | Held | PushRefused | Repeated | Gap
+    | Forked | TimerFired | LoopLate | Leave
 )  # fmt: skip
 
 # -- effects: what is to be done -------------------------------------------------------------------------------------

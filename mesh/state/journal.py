@@ -81,6 +81,8 @@ class Journal:
         lost: Callable[[StorageFault], None] | None = None,
     ) -> None:
         """Make these durable, cuts first. A broken journal answers ``lost`` at once, or keeps the entry for later."""
+        if self._closed:
+            return  # a fold that was under way when the node ended: the next start does it again
         entry = Entry(puts, cuts, saved, lost)
         if self.fault is not None and lost is not None:
             lost(self.fault)

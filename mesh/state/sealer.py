@@ -15,7 +15,7 @@ BODY_BYTES_GOOD = 64 << 10  # enough to spread the signature's cost; closing the
 class Sealer:
     """Collects items of one log; calls ``close`` when 256 are there, or 64 KiB, or it is time.
 
-    A lone write goes with the loop's next turn; after a frame the next one waits until 1 ms has passed, or while commits
+    A lone write goes in the loop's next turn; after a frame the next one waits until 1 ms has passed, or while commits
     are behind up to 20 ms, so that under load frames grow instead of getting more. Taking an item costs a list append;
     items are fixed when they are made, never when a frame closes.
     """

@@ -72,6 +72,7 @@ class Spaces:
     async def open(self) -> None:
         """Load what the disk holds, and feed ``Held`` for it. Raises ``StorageFault`` when it cannot be read."""
         storage = self._room.storage
+        self._durability.load()
         for name in self._stored():
             self._replica(name)
         if damaged := len(storage.damaged()):
@@ -168,6 +169,13 @@ class Spaces:
         for log in logs:  # mostly one; more after a restored backup or a disk that refused
             await self._durability.confirm(log, level, deadline)
 
+    @property
+    def has_own_log(self) -> bool:
+        """Whether this disk brought a log of this node: then a peer may know more of it than the disk."""
+        own = self._room.identity.id
+        return any(log.head.seq and log.slot.origin.node == own
+                   for replica in self._replicas.values() for log in replica.logs.values())  # fmt: skip
+
     # -- frames in ---------------------------------------------------------------------------------------------------
 
     def receive(self, peer: NodeId, raw: bytes, done: Done) -> None:
@@ -194,6 +202,13 @@ class Spaces:
             return bool(replica.holds(frame))
         except StorageFault:
             return False  # it will be looked at again once it is verified
+
+    def arriving(self) -> list[NodeId]:
+        """Whose frames are here and not applied yet, or who sent a part of a snapshot since this was asked last."""
+        moved = [peer for peer, transfer in self._transfers.items() if transfer.moved]
+        for peer in moved:
+            self._transfers[peer].moved = False
+        return list(dict.fromkeys((*self._intake.senders, *moved)))
 
     def _refuse(self, peer: NodeId, rule: str, done: Done) -> None:
         self._room.on_fault(peer, rule)
@@ -363,6 +378,7 @@ class Spaces:
             self._room.on_fault(peer, f"a snapshot has at most {SNAPSHOT_BYTES_MAX} bytes")
             return
         transfer.next += 1
+        transfer.moved = True
         if transfer.next < part.parts:
             return
         del self._transfers[peer]
@@ -440,12 +456,13 @@ class Spaces:
 class _Transfer:
     """A snapshot on its way in, part by part."""
 
-    __slots__ = ("data", "next", "number", "parts", "stream")
+    __slots__ = ("data", "moved", "next", "number", "parts", "stream")
 
     def __init__(self, part: SnapshotPart) -> None:
         self.stream, self.number, self.parts = part.stream, part.transfer, part.parts
         self.data = bytearray()
         self.next = 0
+        self.moved = False  # since it was last asked
 
     def continues(self, part: SnapshotPart) -> bool:
         return (part.stream, part.transfer, part.parts, part.part) == (

@@ -1,106 +1,77 @@
-"""Delivery: what was sent, what arrived, and whether the difference is accounted for.
+"""set-full: what became of every element that was added, and how long it took until it was everywhere for good.
 
-A topic's reader, while it lives: nothing invented, nothing twice, each sender's messages in order; and once all has
-arrived, what senders that never fell published is what it got and what it counts as dropped, exactly. Durable messages:
-what was promised is handled, in order, and a handler that writes to a space runs exactly once.
+*lost*: acknowledged, or once seen elsewhere, and missing at the end. *invented*: shown and never added. The *stable
+latency* of an element is the time from its acknowledgement to the last look at which somebody who answered lacked it.
+
+Source  Jepsen's set-full checker (Kingsbury); Maelstrom's broadcast and g-set workloads accept by it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
-if TYPE_CHECKING:
-    from sim.node import SimNode
-    from sim.world import World
+from sim.checkers.verdict import Violated
 
-SPACE = "letters"
+QUANTILES = (0.5, 0.95, 0.99, 1.0)
 
 
-class Undelivered(AssertionError):
-    """A promise of delivery does not hold."""
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """``lost`` and ``invented`` are sorted; latencies in seconds, by quantile; empty when nothing was acknowledged."""
+
+    attempted: int
+    acknowledged: int
+    lost: tuple[str, ...]
+    invented: tuple[str, ...]
+    stable_s: dict[float, float]
+
+    def demand(self, stable_within_s: float | None = None) -> None:
+        """Raise ``Violated`` when something was lost or invented, or the slowest took longer than so many seconds."""
+        if self.lost or self.invented:
+            raise Violated(f"lost {list(self.lost[:5])} ({len(self.lost)}), invented {list(self.invented[:5])}")
+        slowest = self.stable_s.get(1.0, 0.0)
+        if stable_within_s is not None and slowest > stable_within_s:
+            raise Violated(f"an element took {slowest:.3f} s until all had it, {stable_within_s:g} s are allowed")
 
 
-class Reader:
-    """One node's reading of all topics, checked message by message."""
+class SetFull:
+    """Tell it of adds, acknowledgements and reads, with their time in seconds; ``judge`` at the end."""
 
-    def __init__(self, world: World, node: SimNode) -> None:
-        self.node = node
-        self.bodies: Counter[Any] = Counter()
-        self._last: dict[str, int] = {}
-        self._messages = node.node.subscribe("**")
-        world.start_in(node, self._read())
+    def __init__(self) -> None:
+        self._added: dict[str, float] = {}
+        self._acknowledged: dict[str, float] = {}
+        self._lacked: dict[str, float] = {}  # when somebody was last seen without it
+        self._settled: set[str] = set()
 
-    @property
-    def dropped(self) -> int:
-        """What the node itself says it missed."""
-        return int(self._messages.dropped)
+    def add(self, element: str, at: float) -> None:
+        self._added[element] = at
 
-    async def _read(self) -> None:
-        async with self._messages as messages:
-            async for message in messages:
-                origin, _, number = message.id.partition("/")
-                if int(number) <= self._last.get(origin, 0):
-                    raise Undelivered(f"{self.node.name} got {message.id} after number {self._last[origin]}")
-                self._last[origin] = int(number)
-                self.bodies[message.body] += 1
+    def acknowledge(self, element: str, at: float) -> None:
+        self._acknowledged.setdefault(element, at)
 
-    def check(self, published: set[Any]) -> None:
-        """All has arrived: ``published`` is what senders that never fell published since this reader began."""
-        invented = set(self.bodies) - published
-        if invented or any(count > 1 for count in self.bodies.values()):
-            raise Undelivered(f"{self.node.name} got what nobody published, or twice: {sorted(map(str, invented))[:5]}")
-        if len(self.bodies) + self.dropped != len(published):
-            raise Undelivered(
-                f"{self.node.name} got {len(self.bodies)} and counts {self.dropped} as dropped of {len(published)}"
-            )
+    def read(self, views: Collection[Iterable[str]], at: float) -> None:
+        """What each one who answered showed at this moment."""
+        sets = [each if isinstance(each, set | frozenset) else set(each) for each in views]
+        everywhere = frozenset.intersection(*map(frozenset, sets)) if sets else frozenset()
+        for element in self._acknowledged:
+            if element not in everywhere:
+                self._lacked[element] = at
 
-
-class Letters:
-    """Durable messages between all nodes of a world, each counted in a space of its own by the handler."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self.started: dict[str, list[str]] = {}  # by receiver: the names of letters that were begun
-        self.promised: dict[str, list[str]] = {}  # those of which ``send`` returned
-
-    def listen(self, node: SimNode) -> None:
-        """Handle what comes to this life of ``node``."""
-        life = node.node
-
-        @life.on_message  # type: ignore[untyped-decorator, unused-ignore]
-        async def take(message: Any) -> None:
-            space = life.space(f"{SPACE}-{node.name}")
-            with space.transaction():
-                space.counter("count").increment()
-                space.set("seen").add(message.body)
-
-    async def send(self, sender: SimNode, receiver: SimNode, to: Any, name: str) -> None:
-        """One letter; promised once this returns."""
-        self.started.setdefault(receiver.name, []).append(name)
-        await sender.node.send(to, name, durable=True)
-        self.promised.setdefault(receiver.name, []).append(name)
-
-    def delivered(self, world: World) -> bool:
-        """Every promised letter is handled. For ``world.run_until``."""
-        return all(set(self.promised.get(each.name, ())) <= self._seen(each) for each in world.nodes)
-
-    def explain(self, world: World) -> str:
-        """Who lacks how many."""
-        lacking = {each.name: len(set(self.promised.get(each.name, ())) - self._seen(each)) for each in world.nodes}
-        return f"letters not handled: {lacking}"
-
-    def _seen(self, node: SimNode) -> set[str]:
-        return set(node.node.space(f"{SPACE}-{node.name}").value.get("seen", ()))
-
-    def check(self) -> None:
-        """Nothing lost, nothing twice, nothing invented."""
-        for each in self._world.nodes:
-            seen = self._seen(each)
-            count = each.node.space(f"{SPACE}-{each.name}").counter("count").value
-            if count != len(seen):
-                raise Undelivered(f"{each.name} handled {count} letters, {len(seen)} different ones")
-            if invented := seen - set(self.started.get(each.name, ())):
-                raise Undelivered(f"{each.name} handled what nobody sent: {sorted(invented)[:5]}")
-            if lost := set(self.promised.get(each.name, ())) - seen:
-                raise Undelivered(f"{each.name} never handled {sorted(lost)[:5]}")
+    def judge(self, final: Iterable[str], *, seen: Collection[str] = (), excused: Collection[str] = ()) -> Delivered:
+        """``final``: what everybody shows at the end; ``seen``: elements that counted though never acknowledged;
+        ``excused``: such as nobody promised to keep."""
+        last = set(final)
+        due = [each for each in self._added if (each in self._acknowledged or each in seen) and each not in excused]
+        took = sorted(
+            max(0.0, self._lacked.get(each, acknowledged) - acknowledged)
+            for each, acknowledged in self._acknowledged.items()
+            if each in last
+        )
+        return Delivered(
+            len(self._added),
+            len(self._acknowledged),
+            tuple(sorted(each for each in due if each not in last)),
+            tuple(sorted(last - self._added.keys())),
+            {each: took[min(len(took) - 1, int(each * len(took)))] for each in QUANTILES} if took else {},
+        )

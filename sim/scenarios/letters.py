@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from sim.checkers.delivery import Letters
+from sim.checkers.messages import Letters
 from sim.node import SimNode
 from sim.scenario import scenario
 from sim.scenarios.split import everybody_sees_everybody

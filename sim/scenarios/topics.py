@@ -6,7 +6,7 @@ import asyncio
 
 from mesh.config import NodeConfig
 from mesh.messaging.config import MessagingConfig
-from sim.checkers.delivery import Reader
+from sim.checkers.messages import Reader
 from sim.node import SimNode
 from sim.scenario import scenario
 from sim.scenarios.split import everybody_sees_everybody

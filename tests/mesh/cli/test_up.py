@@ -115,6 +115,21 @@ def test_without_a_name_the_second_node_gets_the_next(home: dict[str, str]) -> N
         assert "already" in refused(home, base)
 
 
+def test_a_set_of_either_kind_is_written_as_it_is(home: dict[str, str], tmp_path: Path) -> None:
+    program = (
+        "import asyncio, sys\nfrom mesh import Node\nasync def main():\n"
+        "    async with Node('ann', data=sys.argv[1], discovery=False) as node:\n"
+        "        node.set('tags', remove_wins=True).add('a')\n        await node.space('main').flush()\n"
+        "asyncio.run(main())"
+    )
+    data = str(tmp_path / "data")
+    subprocess.run([sys.executable, "-c", program, data], env=home, check=True, timeout=WAIT_S)
+    with up(home, "ann", "--data", data):
+        assert gossamer(home, "add", "tags", "b").returncode == 0
+        assert gossamer(home, "remove", "tags", "a").returncode == 0
+        assert gossamer(home, "get", "tags").stdout == '["b"]\n'
+
+
 def test_ctrl_c_a_closed_terminal_and_leave_end_it_with_0(home: dict[str, str]) -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         with up(home, "ann") as (process, _):

@@ -118,6 +118,18 @@ def test_a_closed_journal_stops_trying() -> None:
     assert bench.disk.commits == []
 
 
+def test_a_closed_journal_takes_nothing_more() -> None:
+    """Found by a node that ended while a fold was under way: its outcome went to a disk that was closed already."""
+    bench = Bench()
+    bench.put(b"a")
+    bench.env.run_for(1.0)
+    bench.journal.close()
+    bench.put(b"b")
+    bench.env.run_for(1.0)
+    assert bench.disk.commits == [[b"a"]]
+    assert bench.journal.is_idle
+
+
 def test_together_is_one_commit_behind_whatever_is_under_way() -> None:
     bench = Bench()
     bench.put(b"before")
