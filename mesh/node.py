@@ -426,7 +426,7 @@ class Node:
             raise NotReached(peer, "it is this node itself")
         return await runtime.outbox.put(peer, encode_value(body), ttl)
 
-    def dead_letters(self) -> list[DeadLetter]:
+    def dead_letters(self) -> Sequence[DeadLetter]:
         """Durable messages of this node that were given up, the oldest first: id, to, body, reason, tries, made_ms."""
         return self._running("node.dead_letters()").outbox.dead_letters()
 
