@@ -171,16 +171,16 @@ class Outbox:
                     break
                 self._forget(box)
         elif box.letters and box.sent:
-            first = box.letters[0]
-            if (first.life, first.number, box.run) != (receipt.life, receipt.number, receipt.run):
+            if receipt.run != box.run:
                 return  # of an earlier attempt
-            self._refused(peer, box, first, receipt)
+            self._refused(peer, box, box.letters[0], receipt)
         self._tidy(peer, box)
         self._pump(peer)
 
     def _refused(self, peer: NodeId, box: _Mailbox, letter: Letter, receipt: Receipt) -> None:
         box.restart()
-        if receipt.error not in (NO_HANDLER, BUSY):  # those say nothing of the letter, only that it is too early
+        is_meant = (letter.life, letter.number) == (receipt.life, receipt.number)
+        if is_meant and receipt.error not in (NO_HANDLER, BUSY):  # those say nothing of the letter: it is too early
             letter.tries += 1
             if letter.tries >= self._config.tries_max:
                 box.refusals = 0
