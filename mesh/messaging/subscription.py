@@ -57,8 +57,8 @@ class Subscription:
 
     Messages of one sender come in the order it published them. ``dropped`` counts what this reader did not get and is
     known: what it read too slowly (the oldest go, a frame at a time), what was lost on the way here (whatever its
-    topic), what was no value. Law: for one sender's messages that match, published == read + waiting + dropped, once all has arrived.
-    Iteration ends with the block or the node; what waits then is still read.
+    topic), what was no value. Law: for one sender's messages that match, published == read + waiting + dropped, once
+    all has arrived. Iteration ends with the block or the node; what waits then is still read.
     """
 
     def __init__(
