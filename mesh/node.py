@@ -8,6 +8,7 @@ async with Node("kitchen", secret="…") as node:
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import errno
 import weakref
@@ -426,7 +427,7 @@ class Node:
             raise NotReached(peer, "it is this node itself")
         return await runtime.outbox.put(peer, encode_value(body), ttl)
 
-    def dead_letters(self) -> Sequence[DeadLetter]:
+    def dead_letters(self) -> builtins.list[DeadLetter]:
         """Durable messages of this node that were given up, the oldest first: id, to, body, reason, tries, made_ms."""
         return self._running("node.dead_letters()").outbox.dead_letters()
 
