@@ -194,6 +194,20 @@ def test_the_end_of_the_node_ends_the_reading(world: World, start: Start) -> Non
     assert world.run_in(a, read()) == ["last words"]
 
 
+def test_who_publishes_and_ends_is_heard(world: World, start: Start) -> None:
+    a, b = start(2)
+    reader = Reader(world, b, "t")
+
+    async def last_words() -> None:
+        await publish(a, "t", [[each, bytes(1000)] for each in range(1000)])
+        await a.node.stop()
+
+    with world.bandwidth(3_000_000):
+        world.run_in(a, last_words())
+        world.run_for(2.0)
+    assert [body[0] for body in reader.bodies] == list(range(1000)) and reader.messages.dropped == 0
+
+
 def test_what_is_wrong_is_refused_before_anything_is_queued(world: World, start: Start) -> None:
     (a,) = start(1)
     reader = Reader(world, a, "**")
