@@ -119,5 +119,5 @@ class Readers:
         self._telling = None
         self._told = self._env.mono()
         untold, self._untold = self._untold, Counter()
-        for reason, count in sorted(untold.items()):
-            self._tell(Dropped(reason, count))
+        for reason, many in sorted(untold.items()):
+            self._tell(Dropped(reason, many))
