@@ -683,12 +683,6 @@ def _parts(liar: Liar, rng: random.Random, host: Host) -> Iterator[bytes]:
         yield m.encode(m.SnapshotPart(f"s{number % 50}", number, 0, 65535, bytes(m.CHUNK_BYTES_MAX)))
 
 
-@flood("a snapshot without end")
-def _endless(liar: Liar, rng: random.Random, host: Host) -> Iterator[bytes]:
-    for part in itertools.count():
-        yield m.encode(m.SnapshotPart("main", 1, part, 65535, bytes(m.CHUNK_BYTES_MAX)))
-
-
 @flood("snapshots of nothing")
 def _nothing(liar: Liar, rng: random.Random, host: Host) -> Iterator[bytes]:
     for number in itertools.count():
