@@ -84,6 +84,7 @@ class Stack:
             self.me, config.plumtree, self.logs, rtt_ns=self.swim.rtt_ns, is_full_mesh=self._is_full_mesh
         )  # fmt: skip
         self._left = False
+        self.members_version = 0  # counts changes of the member table, also those that are no news to observers
         self.repair = AntiEntropy(config.antientropy, self.logs, rng, rtt_ns=self.swim.rtt_ns)
 
     def _is_full_mesh(self) -> bool:
@@ -190,6 +191,7 @@ class Stack:
         out: list[Effect] = []
         for effect in self.swim.handle(event, now):
             if isinstance(effect, MemberChanged | MemberForgotten):
+                self.members_version += 1
                 out += self.overlay.handle(effect, now)
             else:
                 out.append(effect)

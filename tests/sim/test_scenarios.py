@@ -6,7 +6,7 @@ import pytest
 
 from sim.scenario import find, shipped
 
-STORIES = sorted(set(shipped()) - {"chaos"})
+STORIES = sorted(set(shipped()) - {"chaos", "chaos-folding"})
 
 
 @pytest.mark.parametrize("name", STORIES)
@@ -15,9 +15,10 @@ def test_a_shipped_story_holds(name: str, seed: int) -> None:
     find(name)(seed)
 
 
+@pytest.mark.parametrize("name", ["chaos", "chaos-folding"])
 @pytest.mark.parametrize("seed", range(1, 3))
-def test_chaos_holds(seed: int) -> None:
-    find("chaos")(seed)
+def test_chaos_holds(name: str, seed: int) -> None:
+    find(name)(seed)
 
 
 @pytest.mark.parametrize("seed", [0, 4])
@@ -32,3 +33,11 @@ def test_found_a_holder_that_was_passed_over_is_not_asked_again_and_again() -> N
     """n2's disk had lost one record of a log. n1 asked n2 for it, passed it over, and asked n2 again, since all other
     holders had an ask of another (causally blocked) log outstanding and so counted as more loaded: for ever."""
     find("chaos")(19)
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_found_a_node_that_starts_in_a_split_does_not_fold_alone(seed: int) -> None:
+    """n4 was killed and started again while it was cut off with n3 from the others. It had heard of nobody yet (or
+    only of members that were down already, which were no news), so nobody else counted, and it folded its logs beyond
+    what the others had on disk. Who counts is kept on disk since; found by ``check_floors``."""
+    find("chaos-folding")(seed)
