@@ -34,6 +34,8 @@ class SimNode:
         self.name = machine.name
         self.node: Any = None
         self._env: SimEnv
+        self._down: Fault | None = None  # what ended it, until it runs again
+        self._spared = False  # a replay left its last crash out
         self.started = False
 
     @property
@@ -66,29 +68,43 @@ class SimNode:
 
         return start()
 
-    def crash(self, disk: Disks = "drawn") -> None:
+    def crash(self, disk: Disks = "drawn") -> Fault:
         """Cut its power: no ``finally`` runs, nobody is told, what was not synced is lost, kept or torn.
+
+        ``remove`` of what it returns restarts it, if nobody has.
 
         ``disk``: what becomes of batches in flight ("drawn" by the seed, or all "kept", "lost" or "torn"); "wiped"
         loses every record and keeps the key, "replaced" loses both.
         """
         fates: Sequence[Fate] = POWER_CUT if disk in ("drawn", "wiped", "replaced") else (Fate(disk),)
-        self._end(power=True, fates=fates, kind="crash")
+        fault = self._end(power=True, fates=fates, kind="crash")
+        if fault.muted:
+            return fault
         self.machine.disk.power_cut()
         if disk in ("wiped", "replaced"):
             self.machine.disk.wipe(keep_keys=disk == "wiped")
             self._world.forgetful.add(self.name)
             self._world.count(f"disk.{disk}")
+        return fault
 
-    def kill(self) -> None:
+    def kill(self) -> Fault:
         """End its process (``kill -9``): the kernel lives on and closes its connections; no ``finally`` runs."""
-        self._end(power=False, fates=KILLED, kind="kill")
-        self.machine.disk.close_all()
+        fault = self._end(power=False, fates=KILLED, kind="kill")
+        if not fault.muted:
+            self.machine.disk.close_all()
+        return fault
 
-    def _end(self, *, power: bool, fates: Sequence[Fate], kind: str) -> None:
+    def _end(self, *, power: bool, fates: Sequence[Fate], kind: str) -> Fault:
         process = self.process
         if process is None or not process.alive:
             raise ValueError(f"{self.name} does not run")
+        fault = self._world.fault(kind, self.name)
+        if fault.muted:
+            self._spared = True
+            return fault
+        fault.fire()
+        fault.undo_with(self._undo_end)
+        self._down = fault
         process.alive = False
         for fate, count in settle_disk(process, self.machine.seed.stream(f"crash/{process.name}"), fates).items():
             self._world.count(f"disk.{fate.value}", count)
@@ -98,10 +114,21 @@ class SimNode:
         self._world.loop.graveyard.append(self.node)
         self._world.note(kind, self.name)
         self._world.count(kind)
+        return fault
+
+    def _undo_end(self) -> None:
+        if not self.alive:
+            self.restart()
 
     def restart(self) -> None:
         """Boot it again, with the disk it has. Started when this returns (at once, inside a running coroutine)."""
+        if self._spared and self.alive:
+            self._spared = False  # the replay left its crash out
+            return
         self._world.launch([self])
+        if self._down is not None:
+            down, self._down = self._down, None
+            down.remove()
         self._world.count("restart")
 
     def stop(self) -> None:
@@ -132,6 +159,8 @@ class SimNode:
             raise ValueError(f"{self.name} does not run")
         world = self._world
         fault = world.fault("pause", f"{self.name} for {seconds:g} s")
+        if fault.muted:
+            return fault
         fault.gauge = lambda: process.missed + len(process.held or ())
         process.pause()
 
@@ -147,19 +176,30 @@ class SimNode:
     def skew(self, seconds: float) -> Fault:
         """Set its wall clock so far off (it may jump back); ``remove`` sets it right."""
         clock = self.machine.clock
-        clock.offset = round(seconds * 1e9)
-        return self._clock_fault("skew", f"{self.name} by {seconds:g} s", lambda: setattr(clock, "offset", 0))
+        return self._clock_fault(
+            "skew",
+            f"{self.name} by {seconds:g} s",
+            lambda: setattr(clock, "offset", round(seconds * 1e9)),
+            lambda: setattr(clock, "offset", 0),
+        )
 
     def drift(self, parts_per_million: int) -> Fault:
         """Let its wall clock run fast (or slow) from now on."""
         clock, loop = self.machine.clock, self._world.loop
-        clock.drift(parts_per_million, loop.now)
-        return self._clock_fault("drift", f"{self.name} by {parts_per_million} ppm", lambda: clock.drift(0, loop.now))
+        return self._clock_fault(
+            "drift",
+            f"{self.name} by {parts_per_million} ppm",
+            lambda: clock.drift(parts_per_million, loop.now),
+            lambda: clock.drift(0, loop.now),
+        )
 
-    def _clock_fault(self, kind: str, text: str, undo: Callable[[], None]) -> Fault:
+    def _clock_fault(self, kind: str, text: str, do: Callable[[], None], undo: Callable[[], None]) -> Fault:
         clock = self.machine.clock
-        before = clock.reads_wrong
         fault = self._world.fault(kind, text)
+        if fault.muted:
+            return fault
+        do()
+        before = clock.reads_wrong
         fault.gauge = lambda: clock.reads_wrong - before
         fault.undo_with(undo)
         self._world.note(f"{kind} {text}", self.name)
@@ -171,6 +211,8 @@ class SimNode:
         """Every offloaded work takes longer by a draw of this mean, in seconds."""
         machine = self.machine
         fault = self._world.fault("slow_disk", f"{self.name} by {mean:g} s")
+        if fault.muted:
+            return fault
 
         def delay(rng: Any) -> int:
             fault.fire()
@@ -184,6 +226,8 @@ class SimNode:
         """Each commit fails with this probability."""
         machine = self.machine
         fault = self._world.fault("failing_disk", f"{self.name} {probability:.0%}")
+        if fault.muted:
+            return fault
         rng = machine.seed.stream(f"disk/{self.name}/{fault.key}")
 
         def refusal() -> str | None:
@@ -200,6 +244,8 @@ class SimNode:
         """Commits return and are kept in a cache only: the next power cut takes all since the last honest one."""
         disk = self.machine.disk
         fault = self._world.fault("lying_disk", self.name)
+        if fault.muted:
+            return fault
         self._world.forgetful.add(self.name)
         disk.lying, disk.on_lie = True, fault.fire
         fault.undo_with(lambda: setattr(disk, "lying", False))
@@ -207,7 +253,13 @@ class SimNode:
 
     def rot(self, records: int = 1) -> int:
         """Flip bits on its disk: so many records fail their checksum from now on; how many there were to break."""
+        fault = self._world.fault("rot", self.name)
+        fault.asked = False  # how many there were to break is the answer
+        if fault.muted:
+            return 0
         broken = self.machine.disk.rot(records)
+        fault.gauge = lambda: broken
+        fault.remove()
         self._world.count("disk.rot", broken)
         self._world.note(f"rot {broken}", self.name)
         return broken

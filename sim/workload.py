@@ -90,15 +90,17 @@ class Workload:
                 raise wrong
 
     async def _client(self, node: SimNode) -> None:
-        rng = self._world.seed.stream(f"client/{node.name}")
+        seed = self._world.seed
+        rng = seed.stream(f"client/{node.name}")
         number = 0
         while self._running:
             await asyncio.sleep(exponential(rng, self._pause) / 1e9)
-            if not self._running or not node.answers:
-                continue
             number += 1
+            element = f"{node.name}-{number}"
+            if not self._running or not node.answers or not self._world.operation(element):
+                continue
             try:
-                self._write(node, f"{node.name}-{number}", rng)
+                self._write(node, element, seed.stream(f"operation/{element}"))
             except _refusals() as refused:
                 self.refused[type(refused).__name__] += 1
 

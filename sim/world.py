@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
@@ -20,6 +20,7 @@ from sim.loop import SimError, SimLoop
 from sim.machine import Machine, Process
 from sim.network import Network
 from sim.node import Factory, SimNode
+from sim.plan import Demand, Plan, Planned
 from sim.seed import Seed
 from sim.suite import Memory, StandIn
 from sim.trace import Trace
@@ -81,8 +82,10 @@ class World:
         latency: tuple[float, float] = (LAN_LEAST_S, LAN_MEAN_S),
         program: Factory | None = None,
         keep_trace: bool = False,
+        plan: Plan | None = None,
     ) -> None:
         self.seed = Seed(seed)
+        self.plan = plan or Plan()
         self.loop = SimLoop(self.seed.stream("sched") if order == "random" else None)
         self.trace = Trace(keep_trace)
         self.suite: Suite = StandIn(self.seed) if signatures == "stand-in" else Memory()
@@ -92,8 +95,17 @@ class World:
         self.nodes: list[SimNode] = []
         self.faults: list[Fault] = []
         self.forgetful: set[str] = set()  # names of nodes whose disk was lost, lied or rotted
+        self.operations: list[str] = []  # the clients' operations that were carried out, by name
+        self.waits: list[int] = []  # ns of each ``run_for``, in order, as the story asked for it
+        self.demands: list[Demand] = []
+        self.planned: list[Planned] = []  # the faults that were drawn from the seed
+        self._naming = ""
         self._counts: dict[str, int] = {}
         self._factory: Factory = program or _mesh_node
+        self._settings = [
+            f"tasks in {order} order; signatures: {signatures}",
+            f"latency {latency[0] * 1e3:g} ms and an exponential draw of {latency[1] * 1e3:g} ms more",
+        ]
         self._ambient = Ambient(self.loop, self.seed)
         self._closed = False
         REPLACEMENTS.acquire()
@@ -107,7 +119,17 @@ class World:
 
     def run_for(self, seconds: float) -> None:
         """Let so much time pass."""
-        self._drive(self.loop.now + round(seconds * 1e9), None)
+        self._drive(self.loop.now + self.wait(seconds), None)
+
+    def run_to(self, when: int) -> None:
+        """Let time pass until ``when``, in ns; not at all if that is past."""
+        if when > self.loop.now:
+            self._drive(when, None)
+
+    def wait(self, seconds: float) -> int:
+        """The ns that a wait of the story's lasts: as long as it says, unless a replay makes it shorter."""
+        self.waits.append(round(seconds * 1e9))
+        return self.plan.waits.get(len(self.waits) - 1, self.waits[-1])
 
     def run_until(self, predicate: Callable[..., object], within: float = 10.0) -> float:
         """Let time pass until ``predicate()`` (or ``predicate(world)``, if it takes one) is true; the seconds it took.
@@ -116,16 +138,20 @@ class World:
         what the predicate's ``explain(world)`` says, if it has one, is told.
         """
         began, deadline = self.loop.now, self.loop.now + round(within * 1e9)
+        name = getattr(predicate, "name", None) or getattr(predicate, "__qualname__", repr(predicate))
+        demand = Demand(str(name), began, within)
+        self.demands.append(demand)
         takes = [each for each in inspect.signature(predicate).parameters.values() if each.default is each.empty]
         arguments = (self,) if takes and takes[0].kind is not takes[0].VAR_POSITIONAL else ()
         while not predicate(*arguments):
             if self.loop.now >= deadline:
                 explain = getattr(predicate, "explain", None)
-                name = getattr(predicate, "name", None) or getattr(predicate, "__qualname__", repr(predicate))
+                demand.held = False
                 raise NotReached(f"{name} did not hold within {within:g} s" + (f": {explain(self)}" if explain else ""))
             step = LOOK_EVERY_NS[self.loop.now - began >= SECOND]
             self._drive(min(deadline, self.loop.now + step), None)
-        return (self.loop.now - began) / 1e9
+        demand.held, demand.took = True, (self.loop.now - began) / 1e9
+        return demand.took
 
     def run(self, coroutine: Coroutine[Any, Any, T], within: float = RUN_WITHIN_S) -> T:
         """Run a coroutine of the tester's own, on no node: its result, or ``NotReached`` past ``within``."""
@@ -140,17 +166,24 @@ class World:
         self._finish(task, within)
         return task.result()
 
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin a coroutine of the tester's own, on no node, and do not wait: what it raises fails the run."""
+        return self._start(coroutine, None)
+
     def start_in(self, node: SimNode, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Begin a coroutine as part of ``node``'s program and do not wait: what it raises fails the run."""
-        process = node.process
-        assert process is not None
-        task = self.loop.create_task(coroutine, context=process.context.copy())
+        assert node.process is not None
+        return self._start(coroutine, node.process)
+
+    def _start(self, coroutine: Coroutine[Any, Any, None], process: Process | None) -> asyncio.Task[None]:
+        context = None if process is None else process.context
+        task = self.loop.create_task(coroutine, context=None if context is None else context.copy())
 
         def ended(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and (wrong := task.exception()) is not None:
                 self.loop.failures.append((process, f"in {task.get_name()}", wrong))
 
-        task.add_done_callback(ended, context=process.context)
+        task.add_done_callback(ended, context=context)
         return task
 
     def _finish(self, task: asyncio.Task[Any], within: float) -> None:
@@ -233,12 +266,18 @@ class World:
 
     def _register(self, fault: F) -> F:
         same = sum(each.kind == fault.kind for each in self.faults)
-        fault.key = fault.kind if same == 0 else f"{fault.kind}#{same + 1}"
+        fault.key = self._naming or (fault.kind if same == 0 else f"{fault.kind}#{same + 1}")
+        fault.began = self.loop.now
+        fault.on_end = lambda: setattr(fault, "ended", self.loop.now)
+        if fault.key in self.plan.left_out:
+            fault.muted, fault.asked, fault.active, fault.ended = True, False, False, fault.began
         self.faults.append(fault)
         return fault
 
     def _rule(self, rule: Rule) -> Rule:
         self._register(rule)
+        if rule.muted:
+            return rule
         self.network.add(rule)
 
         def undo() -> None:
@@ -248,6 +287,22 @@ class World:
         rule.undo_with(undo)
         self.note(f"begin {rule.key} {rule.text}")
         return rule
+
+    @contextmanager
+    def naming(self, name: str) -> Iterator[None]:
+        """Faults that begin in here are called ``name``, so that leaving others out changes neither name nor draws."""
+        before, self._naming = self._naming, name
+        try:
+            yield
+        finally:
+            self._naming = before
+
+    def operation(self, name: str) -> bool:
+        """Whether a client may carry out its operation of this name: always, unless a replay leaves it out."""
+        if not self.plan.wants(name):
+            return False
+        self.operations.append(name)
+        return True
 
     def partition(self, *groups: Iterable[SimNode | str]) -> Rule:
         """Cut the groups off from one another (one group: from everybody else), until removed."""
@@ -308,6 +363,10 @@ class World:
         """One hash of everything that happened so far: messages, disk, faults, lives."""
         return self.trace.digest()
 
+    def settings(self) -> list[str]:
+        """What it was made with, in words."""
+        return list(self._settings)
+
     @property
     def stats(self) -> dict[str, Any]:
         """What became of frames and datagrams, how often each fault fired, what befell machines and disks."""
@@ -316,7 +375,7 @@ class World:
             "steps": self.loop.steps,
             "frames": dict(self.network.frames),
             "datagrams": dict(self.network.datagrams),
-            "faults": {fault.key: fault.fired for fault in self.faults},
+            "faults": {fault.key: fault.fired for fault in self.faults if not fault.muted},
             "disks": {each.name: each.machine.disk.commits for each in self.nodes},
             "machines": dict(sorted(self._counts.items())),
         }

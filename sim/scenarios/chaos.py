@@ -36,8 +36,6 @@ def told(world: World) -> None:
     workload.start()
     world.run_for(WARM_UP_S)
     nemesis = Nemesis(world, draw_plan(world, FAULTS_S))
-    for planned in nemesis.plan:
-        world.note(f"plan {planned}")
     nemesis.run(FAULTS_S)
     workload.stop()
     nemesis.end()

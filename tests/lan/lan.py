@@ -231,9 +231,9 @@ class Loopback(Group):
         self.secret_file.write_text(f"{SECRET}\n")
         self.hosts = [Host(self, number) for number in range(count)]
         self.ports = free_ports(count)
-        joins = [word for port in self.ports for word in ("--join", f"127.0.0.1:{port}")]
         for host, port in zip(self.hosts, self.ports, strict=True):
             host.address = f"127.0.0.1:{port}"
+            joins = [word for each in self.ports if each != port for word in ("--join", f"127.0.0.1:{each}")]
             host.always = ("--mesh", self.mesh, "--no-discovery", "--listen", host.address, *joins)
 
     def __enter__(self) -> Loopback:
