@@ -36,6 +36,8 @@ def corrupt(world: World, node: SimNode, manner: Manner) -> Fault:
     others wrote and never serves it. "flood": genuine frames of ever new logs.
     """
     fault = world.fault("byzantine", f"{node.name} {manner}")
+    if fault.muted:
+        return fault
     undo = _MANNERS[manner](world, node, fault)
 
     def end() -> None:

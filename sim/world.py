@@ -100,6 +100,7 @@ class World:
         self.demands: list[Demand] = []
         self.planned: list[Planned] = []  # the faults that were drawn from the seed
         self._naming = ""
+        self.on_boot: Callable[[SimNode], None] = lambda node: None  # a recorder's
         self._counts: dict[str, int] = {}
         self._factory: Factory = program or _mesh_node
         self._settings = [
