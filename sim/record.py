@@ -7,6 +7,7 @@ the run with a report has the same hash as the run without.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ class Recorder:
     def attach(self, world: World) -> None:
         self._world = world
         world.trace.keep_lines()
-        world.on_boot = self._born
+        world.on_boot, world.on_end = self._born, self._end
         self._source = world.seed.source("recorder")
         self._again()
 
@@ -75,6 +76,10 @@ class Recorder:
         self.look()
         every = LOOK_EVERY_NS if self._world.loop.now < 600 * SECOND else 20 * LOOK_EVERY_NS
         self._world.loop.at(self._world.loop.now + every, self._again, self._source)
+
+    def _end(self) -> None:
+        with suppress(Exception):  # a broken world may have nothing to show; what broke it is told elsewhere
+            self.look()
 
     def look(self) -> None:
         """Look at every node, and keep what is new."""

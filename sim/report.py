@@ -1,7 +1,7 @@
 """A run as one HTML file that needs nothing else: no network, no server, no library.
 
 Everything a node, a peer or a story made goes in as data, never as markup: JSON with ``<``, ``>`` and ``&`` escaped,
-put on the page by ``textContent`` and on a canvas. A content security policy lets only the page's own script run, by hash.
+put on the page by ``textContent`` and on a canvas. A content security policy lets only the page's own script run.
 """
 
 from __future__ import annotations
