@@ -24,9 +24,12 @@ from crdt.errors import (
 )
 from crdt.events import Conflict, Event, fold
 from crdt.flag import Flag, StrictFlag
+from crdt.list import List
 from crdt.map import Map, Objects
 from crdt.register import Multi, Register
+from crdt.sequence import Cursor
 from crdt.sets import Set, StrictSet
+from crdt.text import Text
 from crdt.value import DEPTH_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX, Value
 
 __all__ = [
@@ -43,12 +46,14 @@ __all__ = [
     "Conflict",
     "Counter",
     "CrdtError",
+    "Cursor",
     "Document",
     "Event",
     "Flag",
     "HistoryCut",
     "InvalidBytes",
     "InvalidValue",
+    "List",
     "Map",
     "Multi",
     "Objects",
@@ -56,6 +61,7 @@ __all__ = [
     "Set",
     "StrictFlag",
     "StrictSet",
+    "Text",
     "TransactionOpen",
     "TypeClash",
     "UnknownOperation",

@@ -154,14 +154,14 @@ class BoundedStore(Store):
 
     def copy(self) -> BoundedStore:
         twin = BoundedStore()
-        twin.restore(self.memento(None))
+        twin.restore(self.memento(None, 0, ()))
         return twin
 
     def mentions(self) -> Iterator[int]:
         for _, _, sent in (*self.entries.values(), *self.bases.values()):
             yield from sent
 
-    def memento(self, op: Any) -> Any:
+    def memento(self, op: Any, dot: Dot, refs: Sequence[int]) -> Any:
         return dict(self.entries), dict(self.bases)
 
     def restore(self, memento: Any) -> None:

@@ -138,6 +138,7 @@ class Store:
 
     __slots__ = ()
     kind: ClassVar[str]
+    is_ordered: ClassVar[bool] = False  # whether it has a slot ``names``, filled when it is made: the order of actors
 
     def is_live(self) -> bool:
         """Whether something of it shows: presence."""
@@ -208,8 +209,8 @@ class Store:
         """Actors it names beyond those of its dots."""
         return iter(())
 
-    def memento(self, op: Any) -> Any:
-        """Enough to undo ``op``, which is about to be performed."""
+    def memento(self, op: Any, dot: Dot, refs: Sequence[int]) -> Any:
+        """Enough to undo ``op``, which is about to be performed as ``dot``."""
         raise NotImplementedError
 
     def restore(self, memento: Any) -> None:
@@ -222,6 +223,7 @@ class Op(msgspec.Struct, array_like=True, gc=False):
 
     store: ClassVar[type[Store] | None] = None  # the type it is for; None: any (delete)
     removes: ClassVar[bool] = False  # whether it may leave nothing behind
+    adds: ClassVar[bool] = False  # whether it is undone by undoing such a one on the same object right before it
     path: Path
 
     def perform(self, store: Any, dot: Dot, refs: Sequence[int], stamp: int) -> None:

@@ -127,10 +127,10 @@ class CounterStore(Store):
 
     def copy(self) -> CounterStore:
         twin = CounterStore()
-        twin.restore(self.memento(None))
+        twin.restore(self.memento(None, 0, ()))
         return twin
 
-    def memento(self, op: Any) -> Any:
+    def memento(self, op: Any, dot: Dot, refs: Sequence[int]) -> Any:
         return dict(self.totals), dict(self.lasts), dict(self.bases), self.number
 
     def restore(self, memento: Any) -> None:

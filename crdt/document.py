@@ -40,7 +40,7 @@ class Document(Objects):
         self.hlc: Final = Hlc(clock_ms)
         self.on_change = on_change
         self.guard: Callable[[], None] | None = None
-        self._root = MapStore()
+        self._root = MapStore(self.actors)
         self._clock: list[int] = []  # operations seen, by actor number
         self._buffer = CausalBuffer()
         self._history: History | None = History() if keep_history else None
@@ -151,6 +151,17 @@ class Document(Objects):
             ref = names[actor] = len(names)
             self._refs.append(self._intern(actor))
         return ref
+
+    @property
+    def upcoming(self) -> int:
+        """For handles: the sequence of the operation about to be written."""
+        transaction = self._transaction
+        return self._clock[self.index] + 1 if transaction is None else transaction.upcoming
+
+    @property
+    def in_transaction(self) -> bool:
+        """For handles: whether a transaction is open."""
+        return self._transaction is not None
 
     def find(self, path: tuple[str, ...], store: type[Store]) -> Any:
         """The object of that type at ``path``, live or not, or ``None``."""
@@ -447,12 +458,13 @@ class Document(Objects):
 class Transaction:
     """Writes that become one change, or none. Made by ``Document.transaction``."""
 
-    __slots__ = ("_doc", "_ops", "_seq", "_stamp", "_undo")
+    __slots__ = ("_doc", "_grown", "_ops", "_seq", "_stamp", "_undo")
 
     def __init__(self, doc: Document) -> None:
         self._doc = doc
         self._ops: list[Op] = []
         self._undo: list[Callable[[], None]] = []
+        self._grown: Store | None = None  # what the latest operation only added to
         self._seq = self._stamp = 0
 
     def __enter__(self) -> None:
@@ -465,12 +477,16 @@ class Transaction:
         doc._names, doc._refs = {}, []
         doc._transaction = self
 
+    @property
+    def upcoming(self) -> int:
+        return self._seq + len(self._ops)
+
     def write(self, op: Op) -> None:
         doc = self._doc
         if op.store is not None:
             doc.target(op.path, op.store)
-        self._remember(op)
         dot = self._seq + len(self._ops) << INDEX_BITS | doc.index
+        self._remember(op, dot)
         self._ops.append(op)
         doc._perform(op, dot, doc._refs, self._stamp)
 
@@ -503,7 +519,7 @@ class Transaction:
         for op in self._ops:
             self._doc._root.prune(as_keys(op.path))
 
-    def _remember(self, op: Op) -> None:
+    def _remember(self, op: Op, dot: Dot) -> None:
         """Note how to take ``op`` back; later ones are taken back before it."""
         path = as_keys(op.path)
         parent = self._doc._root
@@ -511,6 +527,7 @@ class Transaction:
             parent = parent.open(key, MapStore)
         key = path[-1]
         if isinstance(op, Delete):
+            self._grown = None
             # The copy is reset and goes on living; the original waits, untouched, for the undo of what came before.
             slot = parent.children[key]
             parent.children[key] = copy_slot(slot)
@@ -522,5 +539,8 @@ class Transaction:
         else:
             assert op.store is not None
             store = parent.open(key, op.store)
-            memento = store.memento(op)
+            if op.adds and store is self._grown:
+                return
+            self._grown = store if op.adds else None
+            memento = store.memento(op, dot, self._doc._refs)
             self._undo.append(lambda: store.restore(memento))

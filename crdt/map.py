@@ -29,8 +29,10 @@ from crdt.counter import Counter
 from crdt.errors import InvalidBytes, InvalidValue, UnknownOperation
 from crdt.flag import Flag, StrictFlag
 from crdt.handle import Handle
+from crdt.list import List
 from crdt.register import Multi, Register
 from crdt.sets import Set, StrictSet
+from crdt.text import Text
 from crdt.value import DEPTH_MAX, Value, check_key, sorted_keys
 
 if TYPE_CHECKING:
@@ -89,11 +91,14 @@ class MapStore(Store):
     Source Almeida, Shoker, Baquero 2018 (ORMap); riak_dt_map for keys of (name, type).
     """
 
-    __slots__ = ("children",)
+    __slots__ = ("children", "names")
     kind = "map"
+    is_ordered = True
 
-    def __init__(self) -> None:
+    def __init__(self, names: ActorTable | None = None) -> None:
         self.children: dict[str, Slot] = {}
+        if names is not None:
+            self.names = names
 
     def at(self, key: str) -> list[Store]:
         """All objects under ``key``, by name of type."""
@@ -117,13 +122,19 @@ class MapStore(Store):
         if slot.__class__ is store:
             return slot
         if slot is None:
-            made = self.children[key] = store()
+            made = self.children[key] = self._made(store)
             return made
         if type(slot) is not dict:
             slot = self.children[key] = {slot.kind: slot}  # type: ignore[union-attr, dict-item]
         if store.kind not in slot:
-            slot[store.kind] = store()
+            slot[store.kind] = self._made(store)
         return slot[store.kind]
+
+    def _made(self, store: type[Store]) -> Any:
+        made: Any = store()
+        if store.is_ordered:
+            made.names = self.names
+        return made
 
     def prune(self, path: tuple[str, ...]) -> None:
         """Forget the objects along ``path`` of which nothing is left."""
@@ -250,7 +261,7 @@ class MapStore(Store):
                 raise InvalidBytes("an object with nothing in it")
 
     def copy(self) -> MapStore:
-        twin = MapStore()
+        twin = MapStore(self.names)
         for key, slot in self.children.items():
             twin.children[key] = copy_slot(slot)
         return twin
@@ -297,6 +308,14 @@ class Objects:
     def map(self, key: str) -> Map:
         """Values and objects under keys."""
         return self._open(Map, key)  # type: ignore[no-any-return]
+
+    def list(self, key: str) -> List:
+        """Values in an order, that can be moved."""
+        return self._open(List, key)  # type: ignore[no-any-return]
+
+    def text(self, key: str) -> Text:
+        """Text that several edit at once."""
+        return self._open(Text, key)  # type: ignore[no-any-return]
 
     def delete(self, key: str) -> None:
         """Remove what is under ``key``, whatever its type; what is written there concurrently survives."""

@@ -125,7 +125,7 @@ class RegisterStore(Store):
         twin.writes = self.writes
         return twin
 
-    def memento(self, op: Any) -> Any:
+    def memento(self, op: Any, dot: Dot, refs: Sequence[int]) -> Any:
         return self.writes
 
     def restore(self, memento: Any) -> None:

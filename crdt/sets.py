@@ -139,7 +139,7 @@ class SetStore(Store):
         twin.added = dict(self.added)
         return twin
 
-    def memento(self, op: Any) -> Any:
+    def memento(self, op: Any, dot: Dot, refs: Sequence[int]) -> Any:
         return op.element, self.added.get(op.element)
 
     def restore(self, memento: Any) -> None:
@@ -207,7 +207,7 @@ class StrictSetStore(SetStore):
         twin.removed = dict(self.removed)
         return twin
 
-    def memento(self, op: Any) -> Any:
+    def memento(self, op: Any, dot: Dot, refs: Sequence[int]) -> Any:
         return op.element, self.added.get(op.element), self.removed.get(op.element)
 
     def restore(self, memento: Any) -> None:

@@ -39,7 +39,7 @@ class Snapshot(msgspec.Struct, array_like=True):
         """The tree and its clock by actor number, in the numbers of ``table``. Raises ``InvalidBytes``; then ``table``
         is as it was."""
         known = len(table)
-        root = MapStore()
+        root = MapStore(table)
         try:
             indices = [table.intern(actor) for actor in self.actors]
             root.thaw(self.tree, Thaw(indices, self.counts), DEPTH_MAX)

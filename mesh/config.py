@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mesh.messaging.config import MessagingConfig
 from mesh.protocol.stack import StackConfig
 from mesh.state.config import StateConfig
 from transport.dialer import DialerConfig
@@ -19,6 +20,7 @@ class NodeConfig:
     stack: StackConfig = field(default_factory=StackConfig)
     dialer: DialerConfig = field(default_factory=DialerConfig)
     state: StateConfig = field(default_factory=StateConfig)
+    messaging: MessagingConfig = field(default_factory=MessagingConfig)
     port: int = DEFAULT_PORT
     addresses_interval_s: float = 2.0  # how often this host's addresses are looked at: sleep, resume, another Wi-Fi
     compare_s: float = 0.15  # a start waits so long for a peer's word on our own log: this disk may be an old backup

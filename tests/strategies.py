@@ -44,6 +44,8 @@ ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     "flag": st.booleans(),
     "flag-disable-wins": st.booleans(),
     "delete": st.none(),
+    "list": st.tuples(st.sampled_from(("insert", "erase", "move")), st.integers(0, 7), st.integers(0, 7)),
+    "text": st.tuples(st.sampled_from(("insert", "insert", "erase")), st.integers(0, 7), st.integers(1, 4)),
 }
 DELETABLE = (*PATHS, ("m",), ("m", "n"))
 
@@ -98,12 +100,66 @@ def perform(doc: Document, action: Action) -> tuple[str, str, Any] | None:
                 flag = place.flag(key, disable_wins=kind != "flag")
                 (flag.enable if argument else flag.disable)()
                 return kind, "add" if argument else "remove", True
+            case "list":
+                return edit_list(place.list(key), argument)
+            case "text":
+                return edit_text(place.text(key), argument)
             case "delete":
                 place.delete(key)
                 return "", "delete", None
     except (TypeClash, BoundExceeded):
         return None
     raise AssertionError(kind)
+
+
+def names(handle: Any) -> list[Any]:
+    """What the elements that show are called everywhere, behind the name of the beginning."""
+    every = [handle.cursor(at).name for at in range(len(handle))]
+    return [("", 0, 0), *every]
+
+
+def places(handle: Any) -> list[Any]:
+    """The same of the places that show them: slots, where elements were moved."""
+    store = handle._doc.find(handle._path, handle._store)
+    actors = handle._doc.actors.names
+    every = [store.outside(store.element_at(at)) for at in range(len(handle))]
+    return [("", 0, 0), *((actors[actor], seq, offset) for actor, seq, offset in every)]
+
+
+def edit_text(text: Any, argument: tuple[str, int, int]) -> tuple[str, str, Any] | None:
+    verb, at, count = argument
+    if verb == "insert":
+        at %= len(text) + 1
+        behind, letters = places(text)[at], "xyzw"[:count]
+        text.insert(at, letters)
+        return "text", "insert", (behind, list(letters))
+    if not len(text):
+        return None
+    at %= len(text)
+    count = min(count, len(text) - at)
+    gone = names(text)[at + 1 : at + 1 + count]
+    text.delete(at, count)
+    return "text", "erase", gone
+
+
+def edit_list(values: Any, argument: tuple[str, int, int]) -> tuple[str, str, Any] | None:
+    verb, at, to = argument
+    size = len(values)
+    if verb == "insert":
+        at %= size + 1
+        behind = places(values)[at]
+        values.insert(at, to)
+        return "list", "insert", (behind, [to])
+    if not size or (verb == "move" and at % size == to % size):
+        return None
+    at, to = at % size, to % size
+    what = names(values)[at + 1]
+    if verb == "erase":
+        del values[at]
+        return "list", "erase", [what]
+    behind = places(values)[to if to < at else to + 1]
+    values.move(at, to)
+    return "list", "move", (behind, [what])
 
 
 class Boom(Exception):
@@ -262,7 +318,7 @@ def random_steps(rng: random.Random, count: int, replicas: int) -> list[tuple[An
     def act() -> Action:
         kind = rng.choice(
             ("counter", "bounded", "transfer", "register", "multi", "set", "set-remove-wins", "flag",
-             "flag-disable-wins", "delete")
+             "flag-disable-wins", "delete", "list", "text")
         )  # fmt: skip
         path = rng.choice(PATHS)
         match kind:
@@ -276,6 +332,9 @@ def random_steps(rng: random.Random, count: int, replicas: int) -> list[tuple[An
                 return kind, path, (rng.random() < 0.6, rng.choice(ELEMENTS))
             case "delete":
                 return kind, rng.choice((*PATHS, ("m",), ("m", "n"))), None
+            case "list" | "text":
+                verb = rng.choice(("insert", "erase", "move") if kind == "list" else ("insert", "insert", "erase"))
+                return kind, path, (verb, rng.randint(0, 7), rng.randint(1, 4))
         return kind, path, rng.random() < 0.6
 
     steps: list[tuple[Any, ...]] = []

@@ -155,7 +155,7 @@ async def run(wish: Wish) -> None:
     lines = EventLines(loop, json=wish.json)
 
     @node.on_message
-    async def show_message(message: Message) -> None:
+    async def show_message(message: Message[Any]) -> None:
         fields = {"event": "message", "from": str(message.sender), "body": message.body}
         lines.event(fields, f"message from {message.sender.short}: {show(message.body)}")
 

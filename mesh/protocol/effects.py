@@ -23,6 +23,9 @@ class Slot(NamedTuple):
     origin: Origin
 
 
+TRANSIENT = "\0"  # streams whose names begin so are kept in memory for a moment: told and grafted, never compared
+
+
 class Head(NamedTuple):
     """How far a log is held, and the hash of the last frame: equal heads are equal histories."""
 

@@ -68,7 +68,7 @@ class Space:
         # The handles are the document's own, without a call between.
         doc = replica.doc
         self.counter, self.bounded, self.register, self.multi = doc.counter, doc.bounded, doc.register, doc.multi
-        self.set, self.flag, self.map = doc.set, doc.flag, doc.map
+        self.set, self.flag, self.map, self.list, self.text = doc.set, doc.flag, doc.map, doc.list, doc.text
         self.delete, self.conflicts, self.digest = doc.delete, doc.conflicts, doc.digest
         self.get, self.live_keys = doc.get, doc.live_keys
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from mesh.errors import TooManySpaces
 from mesh.messages import ConfirmAsk, Durable, Evidence, Have, LinkMessage, SnapshotPart
-from mesh.protocol.effects import Event, Held, Repeated, Slot
+from mesh.protocol.effects import TRANSIENT, Event, Held, Repeated, Slot
 from mesh.protocol.facts import ClockAhead, Dropped, Fact, StateDamaged
 from mesh.state import records
 from mesh.state.aside import Allowance
@@ -118,14 +118,30 @@ class Spaces:
         """Make other rooms' records durable with the next commit; a disk that refuses gets them later."""
         self.journal.append(puts, cuts, saved=nothing)
 
+    def commit(
+        self, puts: Sequence[Put], cuts: Sequence[Cut], *, saved: Callable[[], None],
+        lost: Callable[[StorageFault], None],
+    ) -> None:  # fmt: skip
+        """Make another room's records durable in one commit with all that spaces wrote so far: all, or nothing.
+
+        The cuts are a commit of their own, before it.
+        """
+        if cuts:
+            self.keep([], cuts)
+        with self.journal.together():
+            for replica in self._replicas.values():
+                if replica.writer.open_transaction is None:
+                    replica.writer.seal()
+            self.journal.append(puts, saved=saved, lost=lost)
+
     # -- spaces ------------------------------------------------------------------------------------------------------
 
     def space(self, name: str) -> Space:
         """The space ``name``: the same object each time. Raises ``TooManySpaces``; ``ValueError`` for no name."""
         space = self._spaces.get(name)
         if space is None:
-            if not 0 < len(name.encode()) <= STREAM_BYTES_MAX:
-                raise ValueError(f"a space's name has 1 to {STREAM_BYTES_MAX} bytes, got {name!r}")
+            if not 0 < len(name.encode()) <= STREAM_BYTES_MAX or name.startswith(TRANSIENT):
+                raise ValueError(f"a space's name has 1 to {STREAM_BYTES_MAX} bytes and no NUL in front, got {name!r}")
             replica = self._replica(name)
             if replica is None:
                 raise TooManySpaces(name, self._room.config.spaces_max)
@@ -170,7 +186,8 @@ class Spaces:
         except FrameInvalid as fault:
             self._refuse(peer, fault.rule, done)
             return
-        if frame.mesh_tag != self._room.mesh.tag or frame.kind != KIND_CHANGES:
+        known = frame.kind == KIND_CHANGES and not frame.stream.startswith(TRANSIENT)
+        if frame.mesh_tag != self._room.mesh.tag or not known:
             self._refuse(peer, "a frame is of this mesh and of a known kind", done)
             return
         replica = self._replicas.get(frame.stream)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
@@ -108,15 +108,110 @@ def flag(rule: Callable[[list[Operation], list[Operation]], bool]) -> Any:
     return value
 
 
+@dataclass
+class Leaf:
+    """One element of Fugue's tree (Weidner, Kleppmann 2023, Algorithm 1), by the paper: what hangs left and right."""
+
+    name: tuple[bytes, int, int]
+    by: Operation | None
+    shown: Any = None
+    left: list[Leaf] = field(default_factory=list)
+    right: list[Leaf] = field(default_factory=list)
+
+    def read(self) -> Iterator[Leaf]:
+        for each in sorted(self.left, key=lambda leaf: leaf.name):
+            yield from each.read()
+        yield self
+        for each in sorted(self.right, key=lambda leaf: leaf.name):
+            yield from each.read()
+
+
+Name = tuple[str, int, int]  # actor, sequence of the operation, offset in what it put in
+Hooks = dict[tuple[str, int], tuple[Name, str]]
+
+
+def tree(operations: list[Operation], hooks: Hooks) -> Leaf:
+    """The tree of insertions and moves: the first element of each where ``hooks`` says, the others right of it."""
+    root = Leaf((b"", 0, 0), None)
+    leaves = {("", 0, 0): root}
+    for each in operations:
+        for offset, shown in enumerate(each.argument[1]):
+            leaf = leaves[each.actor, each.seq, offset] = Leaf((each.actor.encode(), each.seq, offset), each, shown)
+            host, side = hooks[each.actor, each.seq] if not offset else ((each.actor, each.seq, offset - 1), "right")
+            getattr(leaves[host], side).append(leaf)
+    return root
+
+
+def grown(every: list[Operation]) -> Leaf:
+    """The tree of all, each operation hung up by the paper's rule in the tree its author saw."""
+    ordered = [each for each in every if each.verb in ("insert", "move")]
+    ordered.sort(key=lambda each: sum(each.clock.values()))  # a causal order
+    hooks: Hooks = {}
+    for each in ordered:
+        behind = each.argument[0]
+        read = list(tree([other for other in ordered if each.saw(other)], hooks).read())
+        at = next(i for i, leaf in enumerate(read) if leaf.name == (behind[0].encode(), *behind[1:]))
+        if read[at].right:
+            actor, seq, offset = read[at + 1].name
+            hooks[each.actor, each.seq] = (actor.decode(), seq, offset), "left"
+        else:
+            hooks[each.actor, each.seq] = behind, "right"
+    return tree(ordered, hooks)
+
+
+def sequence(every: list[Operation], alive: list[Operation]) -> list[Any]:
+    """What shows: elements nobody removed, each where it was put in or at the move that counts."""
+    erased = {name for each in every if each.verb == "erase" for name in each.argument}
+    living = {(each.actor, each.seq) for each in alive}
+    moves: dict[Any, list[Operation]] = {}
+    for each in every:
+        if each.verb == "move":
+            moves.setdefault(each.argument[1][0], []).append(each)
+
+    def turn(move: Operation, of: list[Operation]) -> int:
+        return 1 + max((turn(each, of) for each in of if move.saw(each)), default=0)
+
+    places = {}
+    for what, of in moves.items():
+        last = max(of, key=lambda each: (turn(each, of), each.actor.encode(), each.seq))
+        places[what] = last.actor, last.seq, 0
+    content = {
+        (each.actor, each.seq, offset): value
+        for each in every
+        if each.verb == "insert"
+        for offset, value in enumerate(each.argument[1])
+    }
+    shown = []
+    for leaf in grown(every).read():
+        if leaf.by is not None:
+            name = leaf.by.actor, leaf.by.seq, leaf.name[2]
+            what = leaf.shown if leaf.by.verb == "move" else name
+            if what not in erased and what[:2] in living and places.get(what, what) == name:
+                shown.append(content[what])
+    return shown
+
+
+def listed(every: list[Operation], alive: list[Operation]) -> tuple[bool, Any]:
+    shown = sequence(every, alive)
+    return bool(shown), shown
+
+
+def text(every: list[Operation], alive: list[Operation]) -> tuple[bool, Any]:
+    shown = "".join(sequence(every, alive))
+    return bool(shown), shown
+
+
 RULES: dict[str, Any] = {
     "bounded": bounded,
     "counter": counter,
     "flag": flag(is_in),
     "flag-disable-wins": flag(is_in_strictly),
+    "list": listed,
     "multi": multi,
     "register": register,
     "set": members(is_in),
     "set-remove-wins": members(is_in_strictly),
+    "text": text,
 }
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from crdt import Document, fold
 from tests.crdt.oracle import RULES, live, rights, survive, value_of
-from tests.laws import joined, require_join_laws, require_same, state
+from tests.laws import joined, require_join_laws, require_same, require_sound, state
 from tests.strategies import ACTORS, PATHS, History, histories, narrow_histories, random_steps, run, wire
 
 some = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -111,6 +111,8 @@ def test_every_type_obeys_its_definition_and_the_laws(kind: str, data: st.DataOb
     history.settle()
     require_same([doc, *history.docs])
     assert repr(doc.value) == repr(value_of(history.operations))
+    for each in (doc, *history.docs, Document.load(doc.snapshot(), actor="observer")):
+        require_sound(each)
 
 
 @some

@@ -111,6 +111,21 @@ async def test_status_doctor_messages(node: FakeNode, capsys: pytest.CaptureFixt
     assert await gossamer("status") == 3
 
 
+async def test_topics_and_letters(node: FakeNode, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await gossamer("publish", "orders.eu.new", "[1]") == 0
+    assert await gossamer("send", "bob", "2", "--durable", "--ttl", "5") == 0
+    assert node.sent == [("orders.eu.new", [1]), ("bob", 2)]
+    assert capsys.readouterr().out == "published\nletter-5\n"
+    assert await gossamer("dead-letters") == 0
+    line = capsys.readouterr().out
+    assert line.startswith("l-1  to ") and "expired" in line and "\x1b" not in line
+    assert await gossamer("dead-letters", "list", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["made_ms"] == 7
+    assert await gossamer("dead-letters", "redeliver", "l-1") == 0
+    assert capsys.readouterr().out == "goes again as l-1-again\n"
+    assert await gossamer("dead-letters", "redeliver") == 2
+
+
 def shell(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "mesh.cli", *arguments], capture_output=True, text=True, timeout=30, check=False,

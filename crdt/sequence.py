@@ -1,0 +1,722 @@
+"""Order that replicas agree on: Fugue, in spans. What text and lists have in common.
+
+Source  Weidner, Kleppmann 2023, "The Art of the Fugue" (arXiv:2305.00583), Algorithm 1.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+from crdt import columns
+from crdt.actors import ActorTable
+from crdt.author import Author, Element
+from crdt.causal import Clock, Names, Needs, Op, Rows, Seen, Store, Thaw, check_path
+from crdt.clock import INDEX_BITS, INDEX_MASK, ONE, Dot
+from crdt.errors import InvalidBytes
+from crdt.handle import Handle
+from crdt.spans import Span, Spans
+
+if TYPE_CHECKING:
+    from crdt.document import Document
+
+Hook: TypeAlias = int  # where an element hangs: element << 1, plus 1 to the right of it; ROOT to the right of nothing
+Place: TypeAlias = int | list[int]  # a hook as it travels
+ROOT: Hook = 1
+SPAN_MAX = 1024  # elements: putting one more at the end copies the span
+OFFSET_MAX = 1 << 20  # no operation puts in as many
+DISTANCE_MAX = 1 << 42
+RANGE = 5  # integers of a range to remove
+RANGES_MAX = 4096  # in one operation: far less than a change may weigh
+
+
+class Insert(Op):
+    """Put elements in at ``place``: 0 the beginning; n to the right of the last element of one's own n-th operation
+    before this one, -n to the left of the first; [n, code] another element of it; [reference, seq, code] of somebody
+    else's; code is the offset there, twice, and one more for the right side."""
+
+    place: Place
+
+    def check(self, needs: Needs) -> None:
+        check_path(self.path)
+        place = self.place
+        if type(place) is int:
+            if not -DISTANCE_MAX < place < DISTANCE_MAX:
+                raise InvalidBytes("a place before all operations")
+            return
+        if len(place) == 3:  # type: ignore[arg-type]
+            needs.see(place[0], place[1])  # type: ignore[index]
+        elif len(place) != 2 or not 0 < place[0] < DISTANCE_MAX:  # type: ignore[arg-type, index]
+            raise InvalidBytes("a place of no allowed shape")
+        if not 0 <= place[-1] >> 1 < OFFSET_MAX:  # type: ignore[index]
+            raise InvalidBytes("a place of no allowed shape")
+
+
+class Erase(Op):
+    """Remove elements: n for the first one of one's own n-th operation before this one; or ranges, each as who, seq,
+    offset of the first, and how many operations later and at what offset the last one is. Who is 0 for oneself, and
+    then seq a distance; else a reference, plus 1. In ascending order, so that no range is gone through twice."""
+
+    removes: ClassVar[bool] = True
+    targets: int | list[int]
+
+    def perform(self, store: Any, dot: Dot, refs: Sequence[int], stamp: int) -> None:
+        if type(self.targets) is int:
+            own = dot & INDEX_MASK
+            author = store.authors.get(own)
+            number = 0 if author is None else author.number((dot >> INDEX_BITS) - self.targets, 0)
+            if number:
+                store.erase(own, number, number)
+            return
+        for actor, low, high in self.ranges(store, dot, refs):
+            store.erase(actor, low, high)
+
+    def ranges(self, store: SequenceStore, dot: Dot, refs: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+        """Actor, number of the first and of the last."""
+        targets, own, seq = self.targets, dot & INDEX_MASK, dot >> INDEX_BITS
+        if type(targets) is int:
+            author = store.authors.get(own)
+            number = 0 if author is None else author.number(seq - targets, 0)
+            if number:
+                yield own, number, number
+            return
+        flat: list[int] = targets  # type: ignore[assignment]
+        for at in range(0, len(flat), RANGE):
+            who, begin, offset, more, end = flat[at : at + RANGE]
+            actor, begin = (refs[who - 1], begin) if who else (own, seq - begin)
+            author = store.authors.get(actor)
+            if author is not None:
+                yield actor, author.before(begin, offset) + 1, author.before(begin + more, end + 1)
+
+    def check(self, needs: Needs) -> None:
+        check_path(self.path)
+        targets = self.targets
+        if type(targets) is int:
+            if not 0 < targets < DISTANCE_MAX:
+                raise InvalidBytes("a removal of what is not there yet")
+            return
+        flat: list[int] = targets  # type: ignore[assignment]
+        if len(flat) % RANGE:
+            raise InvalidBytes("half a range")
+        latest = (-1, 0, 0)
+        for at in range(0, len(flat), RANGE):
+            who, begin, offset, more, end = flat[at : at + RANGE]
+            if not (who >= 0 and 0 <= more < DISTANCE_MAX and 0 <= offset < OFFSET_MAX and 0 <= end < OFFSET_MAX):
+                raise InvalidBytes("a range of no allowed shape")
+            if who:
+                needs.see(who - 1, begin + more)
+                if begin < 1:
+                    raise InvalidBytes("a range from before all operations")
+            elif not more < begin < DISTANCE_MAX:
+                raise InvalidBytes("a removal of what is not there yet")
+            else:
+                begin = -begin
+            if (who, begin, offset) <= latest or (more == 0 and end < offset):
+                raise InvalidBytes("ranges in disorder")
+            latest = (who, begin + more, end)
+
+
+class SequenceStore(Store):
+    """Elements in one order for all; whole runs of them in spans.
+
+    Order  Fugue: each element hangs to the left or to the right of another in a tree, and is read left ones first.
+           Elements that hang at one place follow the names of their actors. So what two type beside each other at one
+           place is never mixed, forwards or backwards.
+    Join   of all elements; one shows while it shows on both sides, or where the other side has not seen it.
+    Delta  an insertion or removal; a repeat is not applied twice, since clocks count operations.
+    Cost   edit and index O(log n), typing on a fraction of a span; beside concurrent insertions at the very same
+           place, a step a span of those. About 300 B a span. Removed elements stay as numbers, without content.
+    Source Weidner, Kleppmann 2023, arXiv:2305.00583; spans after Yjs.
+    """
+
+    __slots__ = ("authors", "hooked", "names", "spans")
+    is_ordered = True
+    names: ActorTable
+
+    def __init__(self) -> None:
+        self.spans = Spans()
+        self.authors: dict[int, Author] = {}
+        # What hangs where: a list once there are two, in order. Not what follows inside of a span.
+        self.hooked: dict[Hook, Sequence[Element]] = {}
+
+    # -- what it shows -----------------------------------------------------------------------------------------------
+
+    def content(self) -> Any:
+        """All that shows, in order."""
+        raise NotImplementedError
+
+    def is_live(self) -> bool:
+        return self.spans.live > 0
+
+    def is_bottom(self) -> bool:
+        return not self.authors
+
+    def size(self) -> int:
+        return self.spans.live
+
+    def dots(self) -> Iterator[Dot]:
+        for actor, author in self.authors.items():
+            yield author.last << INDEX_BITS | actor
+
+    # -- places ------------------------------------------------------------------------------------------------------
+
+    def element_at(self, index: int) -> Element:
+        """What shows at ``index``."""
+        span, offset = self.spans.find(index)
+        return span.first + (offset << INDEX_BITS)
+
+    def index_of(self, element: Element) -> int:
+        """How many elements show before ``element``."""
+        span, offset = self.span(element)
+        return self.spans.position(span) + (offset if span.live else 0)
+
+    def span(self, element: Element) -> tuple[Span, int]:
+        """The span of an element, and the offset there."""
+        return self.authors[element & INDEX_MASK].span(element)
+
+    def element(self, actor: int, seq: int, offset: int) -> Element:
+        """The element an operation put in, 0 if there is none."""
+        author = self.authors.get(actor)
+        number = 0 if author is None else author.number(seq, offset)
+        return number and number << INDEX_BITS | actor
+
+    def outside(self, element: Element) -> tuple[int, int, int]:
+        """Actor, operation and offset of an element: what names it on every replica."""
+        seq, offset, _ = self.authors[element & INDEX_MASK].outside(element >> INDEX_BITS)
+        return element & INDEX_MASK, seq, offset
+
+    def hook(self, index: int) -> Hook:
+        """Where an element put in at ``index`` hangs (Fugue, Algorithm 1)."""
+        if index:
+            span, offset = self.spans.find(index - 1)
+            element = span.first + (offset << INDEX_BITS)
+            if offset + 1 < span.size:
+                return (element + ONE) << 1
+            if element << 1 | 1 not in self.hooked:
+                return element << 1 | 1
+            following = self.spans.after(span)
+        else:
+            following = self.spans.first()
+            if following is None:
+                return ROOT
+        assert following is not None, "what hangs to the right of an element follows it"
+        return following.first << 1
+
+    def place(self, hook: Hook, doc: Document) -> Place:
+        """``hook`` for the operation about to be written."""
+        if hook == ROOT:
+            return 0
+        actor, number = hook >> 1 & INDEX_MASK, hook >> INDEX_BITS + 1
+        author = self.authors[actor]
+        if actor == doc.index and number == author.count and hook & 1:
+            return doc.upcoming - author.last  # typing on
+        seq, offset, width = author.outside(number)
+        if actor != doc.index:
+            doc.seen(())
+            return [doc.refer(doc.actors.names[actor]), seq, offset << 1 | hook & 1]
+        back = doc.upcoming - seq
+        if hook & 1:
+            return back if offset + 1 == width else [back, offset << 1 | 1]
+        return [back, offset << 1] if offset else -back
+
+    def hook_of(self, place: Place, dot: Dot, refs: Sequence[int]) -> Hook:
+        """The hook a place names; what names nothing is the beginning."""
+        actor, seq = dot & INDEX_MASK, dot >> INDEX_BITS
+        if type(place) is int:
+            author = self.authors.get(actor)
+            if not place or author is None:
+                return ROOT
+            if place > 0:
+                if seq - place == author.last:
+                    return author.count << INDEX_BITS + 1 | actor << 1 | 1
+                number = author.before(seq - place + 1, 0)
+                return (number << INDEX_BITS | actor) << 1 | 1 if author.before(seq - place, 0) < number else ROOT
+            element, side = self.element(actor, seq + place, 0), 0
+        elif len(place) == 2:  # type: ignore[arg-type]
+            back, code = place  # type: ignore[misc]
+            element, side = self.element(actor, seq - back, code >> 1), code & 1
+        else:
+            ref, seq, code = place  # type: ignore[misc]
+            element, side = self.element(refs[ref], seq, code >> 1), code & 1
+        return element << 1 | side if element else ROOT
+
+    def ranges(self, index: int, count: int) -> list[tuple[int, int, int]]:
+        """What shows from ``index`` on: actor, number of the first and of the last, in no special order."""
+        span: Span | None
+        span, offset = self.spans.find(index)
+        if offset + count <= span.size:
+            return self.named(span, offset, count)
+        found: list[tuple[int, int, int]] = []
+        while span is not None and count:
+            if span.live:
+                taken = min(count, span.size - offset)
+                found += self.named(span, offset, taken)
+                count -= taken
+                offset = 0
+            if count:
+                span = self.spans.after(span)
+        return found
+
+    def named(self, span: Span, offset: int, count: int) -> list[tuple[int, int, int]]:
+        """What elements of one live span are called: a slot of a list is called by its value."""
+        number = (span.first >> INDEX_BITS) + offset
+        return [(span.first & INDEX_MASK, number, number + count - 1)]
+
+    def targets(self, ranges: list[tuple[int, int, int]], doc: Document) -> int | list[int]:
+        """Sorted ranges for the removal about to be written; those that touch become one."""
+        own, upcoming = doc.index, doc.upcoming
+        if len(ranges) == 1:
+            actor, low, high = ranges[0]
+            if actor == own and low == high:
+                seq, offset, _ = self.authors[own].outside(low)
+                if not offset:
+                    return upcoming - seq
+        doc.seen(())
+        joined: list[list[int]] = []
+        for actor, low, high in ranges:
+            if joined and joined[-1][0] == actor and joined[-1][2] == low - 1:
+                joined[-1][2] = high
+            else:
+                joined.append([actor, low, high])
+        entries: list[tuple[int, int, int, int, int]] = []
+        names = doc.actors.names
+        for actor, low, high in joined:
+            author = self.authors[actor]
+            seq, offset, _ = author.outside(low)
+            if low == high:
+                last, end = seq, offset
+            else:
+                last, end, _ = author.outside(high)
+            if actor == own:
+                entries.append((0, upcoming - seq, offset, last - seq, end))
+            else:
+                entries.append((doc.refer(names[actor]) + 1, seq, offset, last - seq, end))
+        return [each for entry in entries for each in entry]
+
+    def where(self, element: Element) -> Element:
+        """The place that shows ``element``, if it shows."""
+        return element
+
+    # -- changing ----------------------------------------------------------------------------------------------------
+
+    def insert(self, dot: Dot, content: Any, hook: Hook) -> Span:
+        """Operation ``dot`` puts ``content`` in at ``hook``."""
+        actor = dot & INDEX_MASK
+        author = self.authors.get(actor)
+        if author is None:
+            author = self.authors[actor] = Author()
+        size = len(content)
+        first = author.begin(dot >> INDEX_BITS, size) << INDEX_BITS | actor
+        if hook == (first - ONE) << 1 | 1 and hook != ROOT:
+            span = author.spans[-1]
+            if span.live and span.size < SPAN_MAX and hook not in self.hooked:
+                self.spans.grow(span, content, size)
+                return span
+        span = Span(first, size, content, hook)
+        self.attach(span, author)
+        return span
+
+    def attach(self, new: Span, author: Author) -> None:
+        """Find the place of a span by where it hangs."""
+        hook, spans = new.parent, self.spans
+        host: Span | None = None
+        if hook != ROOT:
+            host, offset = self.span(hook >> 1)
+            if hook & 1:
+                if offset + 1 < host.size:
+                    self.split(host, offset + 1)
+            elif offset:
+                host = self.split(host, offset)
+        siblings = self.hooked.get(hook)
+        if siblings is None:
+            self.hooked[hook] = (new.first,)
+            at, count = (0 if hook & 1 else 1), 1
+        else:
+            if type(siblings) is tuple:
+                siblings = self.hooked[hook] = list(siblings)
+            at, count = bisect_right(siblings, self.rank(new.first), key=self.rank), len(siblings)
+        if hook & 1:
+            if at:
+                spans.insert_after(self._rightmost(siblings[at - 1]), new)  # type: ignore[index]
+            elif host is None:
+                spans.insert_first(new)
+            else:
+                spans.insert_after(host, new)
+        elif at < count:
+            spans.insert_before(self._leftmost(siblings[at]), new)  # type: ignore[index]
+        else:
+            assert host is not None
+            spans.insert_before(host, new)
+        if siblings is not None:
+            siblings.insert(at, new.first)  # type: ignore[attr-defined]
+        author.enter(new)
+
+    def rank(self, element: Element) -> tuple[bytes, int]:
+        """Order of elements that hang at one place."""
+        return self.names.names[element & INDEX_MASK].encode(), element >> INDEX_BITS
+
+    def _rightmost(self, element: Element) -> Span:
+        """The last span of all that hangs on ``element``, which begins a span."""
+        hooked = self.hooked
+        while True:
+            span, _ = self.span(element)
+            right = hooked.get(span.first + (span.size - 1 << INDEX_BITS) << 1 | 1)
+            if right is None:
+                return span
+            element = right[-1]
+
+    def _leftmost(self, element: Element) -> Span:
+        """The first span of all that hangs on ``element``."""
+        hooked = self.hooked
+        while True:
+            left = hooked.get(element << 1)
+            if left is None:
+                return self.span(element)[0]
+            element = left[0]
+
+    def split(self, span: Span, size: int) -> Span:
+        """Cut ``span`` after ``size`` elements. Returns the right part."""
+        first = span.first + (size << INDEX_BITS)
+        hook = (first - ONE) << 1 | 1
+        content = span.content
+        live = span.live
+        right = Span(first, span.size - size, content[size:] if live else None, hook, live)
+        self.hooked[hook] = (first,)
+        self.spans.split(span, right, content[:size] if live else None)
+        self.authors[first & INDEX_MASK].enter(right)
+        return right
+
+    def hide(self, actor: int, low: int, high: int) -> None:
+        """Let the elements ``low`` to ``high`` of ``actor`` show no more."""
+        author = self.authors.get(actor)
+        if author is None or low > high:
+            return
+        spans = author.spans
+        at = max(0, bisect_right(author.firsts, low << INDEX_BITS | actor) - 1)
+        while at < len(spans):
+            span = spans[at]
+            start = span.first >> INDEX_BITS
+            if start > high:
+                break
+            if span.live and start + span.size > low:
+                if self._shift(author, at, low - start, start + span.size - 1 - high):
+                    at += 1
+                    continue
+                if start < low:
+                    span = self.split(span, low - start)
+                    start = low
+                    at += 1
+                if start + span.size - 1 > high:
+                    self.split(span, high - start + 1)
+                self.spans.hide(span)
+                if at + 1 < len(spans):
+                    self._melt(author, at)
+                if at and self._melt(author, at - 1):
+                    at -= 1
+            at += 1
+
+    def _shift(self, author: Author, at: int, kept: int, left: int) -> bool:
+        """Hide one end of a live span where the next one of its run is hidden already: the border moves, nothing is
+        made. ``kept``: elements before what is to be hidden; ``left``: those behind it."""
+        spans, hooked = author.spans, self.hooked
+        span = spans[at]
+        if kept > 0 >= left and at + 1 < len(spans):
+            dead = spans[at + 1]
+            hook = dead.parent
+            if (
+                not dead.live and hook == span.first + (span.size - 1 << INDEX_BITS) << 1 | 1
+                and len(hooked[hook]) == 1 and dead.first << 1 not in hooked
+            ):  # fmt: skip
+                size = span.size - kept
+                del hooked[hook]
+                first = dead.first = author.firsts[at + 1] = dead.first - (size << INDEX_BITS)
+                dead.size += size
+                dead.parent = hook = (first - ONE) << 1 | 1
+                hooked[hook] = (first,)
+                self.spans.trim(span, span.content[:kept])
+                return True
+        elif left > 0 >= kept and at:
+            dead = spans[at - 1]
+            hook = span.parent
+            if (
+                not dead.live and hook == dead.first + (dead.size - 1 << INDEX_BITS) << 1 | 1
+                and len(hooked[hook]) == 1 and span.first << 1 not in hooked
+            ):  # fmt: skip
+                size = span.size - left
+                del hooked[hook]
+                first = span.first = author.firsts[at] = span.first + (size << INDEX_BITS)
+                dead.size += size
+                span.parent = hook = (first - ONE) << 1 | 1
+                hooked[hook] = (first,)
+                self.spans.trim(span, span.content[size:])
+                return True
+        return False
+
+    def _melt(self, author: Author, at: int) -> bool:
+        """Make one of two hidden spans that are one run again, if nothing else hangs between them."""
+        left, right = author.spans[at], author.spans[at + 1]
+        hook = left.first + (left.size - 1 << INDEX_BITS) << 1 | 1
+        if (
+            left.live or right.live or right.parent != hook or len(self.hooked[hook]) > 1
+            or right.first << 1 in self.hooked
+        ):  # fmt: skip
+            return False
+        del self.hooked[hook], author.firsts[at + 1], author.spans[at + 1]
+        self.spans.remove(right)
+        left.size += right.size
+        return True
+
+    def pieces(self, actor: int, low: int, high: int) -> Iterator[tuple[int, int, Any]]:
+        """What shows of these elements: numbers of first and last, content."""
+        author = self.authors.get(actor)
+        if author is None or low > high:
+            return
+        for at in range(max(0, bisect_right(author.firsts, low << INDEX_BITS | actor) - 1), len(author.spans)):
+            span = author.spans[at]
+            start = span.first >> INDEX_BITS
+            if start > high:
+                break
+            begin, end = max(low, start), min(high, start + span.size - 1)
+            if span.live and begin <= end:
+                yield begin, end, span.content[begin - start : end - start + 1]
+
+    def show(self, actor: int, low: int, high: int, content: Any) -> None:
+        """Undo ``hide`` of a piece."""
+        author = self.authors[actor]
+        span, offset = author.span(low << INDEX_BITS | actor)
+        if offset:
+            span = self.split(span, offset)
+        if span.size > high - low + 1:
+            self.split(span, high - low + 1)
+        self.spans.show(span, content)
+
+    def cut(self, actor: int, count: int) -> None:
+        """Undo the insertions past the first ``count`` elements of ``actor``. Nothing hangs on them."""
+        author = self.authors[actor]
+        while author.spans and author.spans[-1].first >> INDEX_BITS > count:
+            span = author.spans.pop()
+            author.firsts.pop()
+            siblings = [each for each in self.hooked.pop(span.parent) if each != span.first]
+            if siblings:
+                self.hooked[span.parent] = siblings
+            self.spans.remove(span)
+        if author.count > count and author.spans:
+            span = author.spans[-1]
+            self.spans.shrink(span, (span.first >> INDEX_BITS) + span.size - 1 - count)
+        author.cut(count)
+        if not count:
+            del self.authors[actor]
+
+    def places(self, actor: int, low: int, high: int) -> Iterator[tuple[int, int, int]]:
+        """Where these elements are shown: actor, first and last number."""
+        yield actor, low, high
+
+    def erase(self, actor: int, low: int, high: int) -> None:
+        """Remove elements."""
+        for where in list(self.places(actor, low, high)):
+            self.hide(*where)
+
+    def remove(self, by: Dot, seen: Seen, rows: Rows) -> None:
+        for actor, author in list(self.authors.items()):
+            if actor == by & INDEX_MASK:
+                self.erase(actor, 1, author.before(by >> INDEX_BITS, 0))
+        for dot in seen:
+            actor = dot & INDEX_MASK
+            if actor in self.authors:
+                self.erase(actor, 1, self.authors[actor].before((dot >> INDEX_BITS) + 1, 0))
+
+    # -- whole states ------------------------------------------------------------------------------------------------
+
+    def freeze(self, names: Names, *, live: bool) -> Any:
+        return columns.shown(self, names) if live else columns.freeze(self, names)
+
+    def thaw(self, plain: bytes, names: Thaw, depth: int) -> None:
+        columns.thaw(self, columns.decode(plain, self.kind), names)
+
+    def join(self, other: Any, mine: Clock, theirs: Clock) -> None:
+        self.unite(other)
+
+    def unite(self, other: SequenceStore) -> bool:
+        """Take in the elements of ``other``, and hide what it hides. False, and nothing done, if both tell different
+        histories of one actor."""
+        missing: dict[int, tuple[list[Element], list[Span]]] = {}
+        for actor, author in other.authors.items():
+            own = self.authors.get(actor) or Author()
+            if not (own.is_prefix_of(author) or author.is_prefix_of(own)):
+                return False
+        for actor, author in other.authors.items():
+            own = self.authors.get(actor) or Author()
+            known = own.count
+            for span in author.spans:
+                start = span.first >> INDEX_BITS
+                if start > known:
+                    break
+                if not span.live:
+                    self.hide(actor, start, min(known, start + span.size - 1))
+            if author.count > known:
+                missing[actor] = self._missing(author, actor, known)
+                for seq, width, times in author.runs():
+                    for each in range(seq, seq + times) if seq + times - 1 > own.last else ():
+                        if each > own.last:
+                            own.begin(each, width)
+                self.authors[actor] = own
+        placed: dict[Element, None] = {}
+        for _, spans in missing.values():
+            for span in spans:
+                chain = [span]
+                while True:  # what it hangs on comes first
+                    on = chain[-1].parent >> 1
+                    lacking = missing.get(on & INDEX_MASK) if on else None
+                    if lacking is None or on < lacking[0][0]:
+                        break
+                    chain.append(lacking[1][bisect_right(lacking[0], on) - 1])
+                    if chain[-1].first in placed:
+                        break
+                for new in reversed(chain):
+                    if new.first not in placed:
+                        placed[new.first] = None
+                        twin = Span(new.first, new.size, new.content, new.parent, new.live)
+                        self.attach(twin, self.authors[new.first & INDEX_MASK])
+        return True
+
+    def _missing(self, author: Author, actor: int, known: int) -> tuple[list[Element], list[Span]]:
+        """The spans of ``author`` past ``known``; the first may be a part of one."""
+        spans = []
+        for span in author.spans:
+            start = span.first >> INDEX_BITS
+            if start > known:
+                spans.append(span)
+            elif start + span.size - 1 > known:
+                held = known - start + 1
+                first = (known + 1) << INDEX_BITS | actor
+                content = span.content[held:] if span.live else None
+                spans.append(Span(first, span.size - held, content, (first - ONE) << 1 | 1, span.live))
+        return [span.first for span in spans], spans
+
+    def copy(self) -> Any:
+        twin = type(self)()
+        twin.names = self.names
+        twin.hooked = {hook: each if type(each) is tuple else list(each) for hook, each in self.hooked.items()}
+        spans = []
+        for actor, author in self.authors.items():
+            other = twin.authors[actor] = Author()
+            other.count, other.last = author.count, author.last
+            other.seqs, other.starts, other.widths = author.seqs[:], author.starts[:], author.widths[:]
+        for span in self.spans:
+            content = span.content
+            spans.append(Span(span.first, span.size, content and content[:], span.parent, span.live))
+        twin.spans = Spans(spans)
+        for span in sorted(spans, key=_first):
+            twin.authors[span.first & INDEX_MASK].enter(span)
+        return twin
+
+    def memento(self, op: Any, dot: Dot, refs: Sequence[int]) -> Any:
+        if isinstance(op, Erase):
+            wheres = (w for each in op.ranges(self, dot, refs) for w in self.places(*each))
+            return [(where[0], *piece) for where in wheres for piece in self.pieces(*where)]
+        author = self.authors.get(dot & INDEX_MASK)
+        return dot & INDEX_MASK, 0 if author is None else author.count
+
+    def restore(self, memento: Any) -> None:
+        if isinstance(memento, list):
+            for piece in memento:
+                self.show(*piece)
+        else:
+            self.cut(*memento)
+
+
+def _first(span: Span) -> int:
+    return span.first
+
+
+class SequenceHandle(Handle):
+    """What handles of a text and of a list have in common."""
+
+    __slots__ = ()
+    _store: ClassVar[Any]
+    _erase: ClassVar[type[Erase]]
+
+    def __len__(self) -> int:
+        store = self._doc.find(self._path, self._store)
+        return 0 if store is None else store.spans.live
+
+    def cursor(self, index: int) -> Cursor:
+        """A cursor before ``index``: it stays with what is there now, wherever that gets; the end stays the end."""
+        store = self._doc.find(self._path, self._store)
+        size = len(self)
+        if not 0 <= index <= size:
+            raise IndexError(f"index {index} of {size}")
+        if index == size:
+            return Cursor(self, None)
+        ((actor, number, _),) = store.named(*store.spans.find(index), 1)
+        seq, offset, _ = store.authors[actor].outside(number)
+        return Cursor(self, (self._doc.actors.names[actor], seq, offset))
+
+    def _place(self, store: SequenceStore | None, index: int) -> Place:
+        """Where to put something in before ``index``, for the operation about to be written."""
+        return 0 if store is None else store.place(store.hook(index), self._doc)
+
+    def _checked(self, index: int) -> int:
+        size = len(self)
+        if not -size <= index < size:
+            raise IndexError(f"index {index} of {size}")
+        return index % size
+
+    def _drop(self, index: int | slice) -> None:
+        """Remove what a Python index or slice means."""
+        if isinstance(index, slice):
+            wanted = range(*index.indices(len(self)))
+            if wanted.step == 1 and wanted:
+                self._remove(wanted[0], len(wanted))
+            elif wanted:
+                with self._together():
+                    for each in sorted(wanted, reverse=True):
+                        self._remove(each, 1)
+        else:
+            self._remove(self._checked(index), 1)
+
+    def _remove(self, index: int, count: int) -> None:
+        """Remove ``count`` elements from ``index`` on, which are there."""
+        doc = self._doc
+        store = doc.target(self._wire, self._store)
+        if not count:
+            return
+        ranges = store.ranges(index, count)
+        if len(ranges) == 1:
+            doc.write(self._erase(self._wire, store.targets(ranges, doc)), True)
+        else:
+            ranges.sort(key=lambda each: (each[0] != doc.index, each))
+            if len(ranges) <= RANGES_MAX:
+                doc.write(self._erase(self._wire, store.targets(ranges, doc)), True)
+            else:
+                with self._together():
+                    for at in range(0, len(ranges), RANGES_MAX):
+                        doc.write(self._erase(self._wire, store.targets(ranges[at : at + RANGES_MAX], doc)))
+
+    def _together(self) -> AbstractContextManager[None]:
+        """A transaction, or the one that is open."""
+        return nullcontext() if self._doc.in_transaction else self._doc.transaction()
+
+
+class Cursor:
+    """A place in a text or a list that stays with its neighbour. ``index`` is where it is now; ``name`` names the
+    neighbour on every replica, so ``(actor, seq, offset)`` may be sent around."""
+
+    __slots__ = ("_handle", "name")
+
+    def __init__(self, handle: SequenceHandle, name: tuple[str, int, int] | None) -> None:
+        self._handle, self.name = handle, name
+
+    @property
+    def index(self) -> int:
+        """Elements that show before it. Where its neighbour was, once that is removed."""
+        doc = self._handle._doc
+        store = doc.find(self._handle._path, self._handle._store)
+        if self.name is None or store is None:
+            return len(self._handle)
+        actor, seq, offset = self.name
+        index = doc.actors.find(actor)
+        element = 0 if index is None else store.element(index, seq, offset)
+        return store.index_of(store.where(element)) if element else len(self._handle)

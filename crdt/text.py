@@ -1,0 +1,126 @@
+"""Text: code points in the order of ``sequence``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, overload
+
+from crdt.actors import ActorTable
+from crdt.causal import Needs, register
+from crdt.clock import Dot
+from crdt.errors import InvalidBytes, InvalidValue
+from crdt.sequence import Erase, Insert, SequenceHandle, SequenceStore
+from crdt.value import VALUE_BYTES_MAX
+
+CHUNK = VALUE_BYTES_MAX // 4  # as many code points surely fit
+
+
+class InsertText(Insert, tag=11):
+    """Put ``content`` in, at least one code point."""
+
+    adds: ClassVar[bool] = True
+    content: str
+
+    def perform(self, store: TextStore, dot: Dot, refs: Sequence[int], stamp: int) -> None:
+        store.insert(dot, self.content, store.hook_of(self.place, dot, refs))
+
+    def check(self, needs: Needs) -> None:
+        Insert.check(self, needs)
+        size = len(self.content)
+        if not size or (size > CHUNK and len(self.content.encode()) > VALUE_BYTES_MAX):
+            raise InvalidBytes("a text of no allowed length")
+
+
+class EraseText(Erase, tag=12):
+    """Remove code points."""
+
+
+@register(InsertText, EraseText)
+class TextStore(SequenceStore):
+    """A sequence of code points."""
+
+    __slots__ = ()
+    kind = "text"
+    erase = SequenceStore.hide  # without asking where things were moved
+
+    def content(self) -> str:
+        """All that shows."""
+        return "".join([span.content for span in self.spans if span.live])
+
+    def value(self, names: ActorTable) -> str:
+        return self.content()
+
+
+class Text(SequenceHandle):
+    """Handle of a text. Indices count code points, negative ones from the end, as in a ``str``; what is out of range
+    raises ``IndexError``, and then nothing changed."""
+
+    __slots__ = ()
+    _store = TextStore
+    _erase = EraseText
+
+    def insert(self, index: int, text: str) -> None:
+        """Put ``text`` in before ``index``. Raises ``InvalidValue`` for what no text may hold."""
+        if type(text) is not str:
+            raise InvalidValue(f"a text takes str, got {type(text).__name__}")
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError as wrong:
+                raise InvalidValue(f"text with a lone surrogate: {wrong}") from None
+        doc = self._doc
+        store = doc.target(self._wire, TextStore)
+        size = 0 if store is None else store.spans.live
+        if index < 0:
+            index += size
+        if not 0 <= index <= size:
+            raise IndexError(f"index {index} of a text of {size}")
+        if len(text) <= CHUNK:
+            if text:
+                doc.write(InsertText(self._wire, self._place(store, index), text), True)
+            return
+        with self._together():
+            for at in range(0, len(text), CHUNK):
+                place = self._place(doc.find(self._path, TextStore), index + at)
+                doc.write(InsertText(self._wire, place, text[at : at + CHUNK]))
+
+    def append(self, text: str) -> None:
+        """Put ``text`` in at the end."""
+        self.insert(len(self), text)
+
+    def delete(self, index: int, count: int = 1) -> None:
+        """Remove ``count`` code points from ``index`` on."""
+        size = len(self)
+        if index < 0:
+            index += size
+        if count < 0 or not 0 <= index <= size - count:
+            raise IndexError(f"{count} from {index} on of a text of {size}")
+        self._remove(index, count)
+
+    def replace(self, index: int, count: int, text: str) -> None:
+        """Remove ``count`` code points from ``index`` on and put ``text`` in there, as one change."""
+        with self._together():
+            self.delete(index, count)
+            self.insert(index, text)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> str: ...
+    def __getitem__(self, index: Any) -> str:
+        return self.value[index]
+
+    def __delitem__(self, index: int | slice) -> None:
+        self._drop(index)
+
+    def __contains__(self, text: str) -> bool:
+        return text in self.value
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def value(self) -> str:
+        """All of it as a ``str``; empty while absent."""
+        store = self._doc.find(self._path, TextStore)
+        return "" if store is None else store.content()
