@@ -214,6 +214,24 @@ def test_what_several_type_at_one_place_is_never_mixed(runs: list[Any], at: int,
         require_sound(doc)
 
 
+@pytest.mark.parametrize("first", [2, 1])
+def test_what_hangs_beside_a_hidden_run_is_kept(first: int) -> None:
+    """Found by breaking the code on purpose: no law had met it."""
+    a, b = apart("a", "b")
+    a.text("t").append("xay")
+    meet(a, b)
+    a.text("t").insert(3, "b")
+    b.text("t").insert(3, "c")
+    meet(a, b)
+    a.text("t").insert(1, "-")
+    for at in (4, 3) if first == 2 else (0, 2):
+        a.text("t").delete(at)
+        require_sound(a)
+    meet(a, b)
+    require_sound(b)
+    assert str(b.text("t")) == ("x-ac" if first == 2 else "-abc")
+
+
 def test_concurrent_moves_leave_one_copy_and_a_removal_none() -> None:
     a, b = apart("a", "b")
     a.list("l").extend(["x", 1, 2, 3])
