@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from bench import broadcast, discovery, join, replication
+from bench import broadcast, crdt, discovery, join, replication
 
-BENCHES = (discovery, broadcast, replication, join)
+BENCHES = (discovery, broadcast, replication, join, crdt)
 
 
 async def main() -> None:
