@@ -1,4 +1,4 @@
-"""The first part of real editing sessions, letter by letter, by one and by several; ``bench.crdt`` replays the whole."""
+"""The first part of real editing sessions, letter by letter, by one and by several; ``bench.crdt`` replays all."""
 
 from __future__ import annotations
 
