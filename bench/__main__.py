@@ -1,19 +1,24 @@
-"""``python -m bench``: every figure, one after the other. ``python -m bench.NAME`` runs one."""
+"""``python -m bench``: every figure, one bench after the other, each in a process of its own.
+
+``python -m bench.NAME`` runs one of them.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import subprocess
+import sys
 
-from bench import broadcast, crdt, discovery, join, replication
-
-BENCHES = (discovery, broadcast, replication, join, crdt)
+BENCHES = ("discovery", "broadcast", "replication", "join", "messages", "values", "crdt")
 
 
-async def main() -> None:
-    for each in BENCHES:
-        print(f"\n== {(each.__doc__ or '').splitlines()[0]}")
-        await each.main()
+def main() -> int:
+    """0 when all of them ran."""
+    worst = 0
+    for name in BENCHES:
+        print(f"\n== bench.{name}", flush=True)
+        worst = max(worst, subprocess.run([sys.executable, "-m", f"bench.{name}"], check=False).returncode)
+    return worst
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    sys.exit(main())

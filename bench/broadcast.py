@@ -1,6 +1,6 @@
 """A write on one of five nodes: how long until the last of the others reads it; beside Zenoh put to subscribers.
 
-All nodes in one process (one core), linked over loopback; signed and over TLS on our side, in memory. A write travels as
+All nodes in one process (one core), linked over loopback; signed and over TLS on our side, in memory. A write goes as
 a change of shared state: sealed, verified, applied.
 """
 

@@ -437,10 +437,6 @@ def churn() -> None:
     print(f"  churn over the same keys: a snapshot of {sizes[10]} B after 10 rounds, {sizes[200]} B after 200")
 
 
-async def main() -> None:
-    run(sys.argv[1:])
-
-
 def run(parts: list[str]) -> None:
     """Print it all, or only the named parts: rates, traces, together, states."""
     wanted = parts or ["rates", "traces", "together", "states"]

@@ -1,6 +1,6 @@
 """How long until a node that just started is seen by one that runs, with no address given; beside Zenoh's scouting.
 
-Both in one process, so that imports do not count: from the newcomer's first call to the older one's event. Ours includes
+Both in one process, so that imports do not count: from a newcomer's first call to the older one's event. Ours includes
 mutual authentication and TLS; Zenoh's default has neither.
 """
 

@@ -289,6 +289,8 @@ class Document(Objects):
         self._digest = None
         if index == self.index:
             self._stamp = stamp  # the own log, fetched back
+            if stamp > self.hlc.now:
+                self.hlc.now = stamp  # own stamps only rise, also when the machine came up with its clock behind
         else:
             self._news[index] = None
         if stamp > self.hlc.now:

@@ -7,10 +7,10 @@ from mesh import Node
 
 async def main() -> None:
     async with Node() as node:
-        visits = node.counter("visits")
-        visits.increment()
-        async for event in node.space("main").watch("visits"):
-            print(event.value, "visits,", len(node.members()), "members")
+        changes = node.space("main").watch("visits")
+        node.counter("visits").increment()
+        async for change in changes:
+            print(f"{change.value} visits, {len(node.members())} members", flush=True)
 
 
 asyncio.run(main())

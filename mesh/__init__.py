@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mesh.config import NodeConfig
     from mesh.errors import MeshError
-    from mesh.messaging.direct import Message, Request
+    from mesh.messaging.handler import Message, Request
     from mesh.node import Member, Node
     from mesh.state.space import Space
 
 _HOMES = {
     "Member": "mesh.node",
     "MeshError": "mesh.errors",
-    "Message": "mesh.messaging.direct",
+    "Message": "mesh.messaging.handler",
     "Node": "mesh.node",
     "NodeConfig": "mesh.config",
-    "Request": "mesh.messaging.direct",
+    "Request": "mesh.messaging.handler",
     "Space": "mesh.state.space",
 }
 

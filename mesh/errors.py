@@ -157,6 +157,52 @@ class Busy(MeshError):
         self.node, self.request = node, request
 
 
+class BodyInvalid(MeshError):
+    """The body is not what the handler ``request`` at ``node`` takes; ``error`` names the field. Nothing ran."""
+
+    def __init__(self, node: NodeId, request: str, error: str) -> None:
+        super().__init__(f"{request!r} at {node.short} takes another body: {error}. Nothing ran")
+        self.node, self.request, self.error = node, request, error
+
+
+class Expired(MeshError):
+    """There was no room on the link to ``node`` for ``ttl_s``. Nothing was sent."""
+
+    def __init__(self, node: NodeId, ttl_s: float) -> None:
+        super().__init__(f"the message to {node.short} was not sent within {ttl_s:g} s, its time to live; nothing was")
+        self.node, self.ttl_s = node, ttl_s
+
+
+class OutboxFull(MeshError):
+    """``pending`` bytes of durable messages already wait for their receivers. This one was not taken."""
+
+    def __init__(self, pending: int, pending_max: int) -> None:
+        super().__init__(
+            f"{pending} bytes of durable messages wait for their receivers, {pending_max} are allowed; "
+            "this one was not taken. Send it when some have been handled, or give messages a ttl"
+        )
+        self.pending, self.pending_max = pending, pending_max
+
+
+class NoSuchLetter(MeshError):
+    """There is no dead letter ``letter_id``. Nothing was sent."""
+
+    def __init__(self, letter_id: str) -> None:
+        super().__init__(f"there is no dead letter {letter_id!r}; nothing was sent. `node.dead_letters()` lists them")
+        self.letter_id = letter_id
+
+
+class PublishFull(MeshError):
+    """``pending`` bytes already wait to be published. Nothing was; the caller asked for an error rather than a wait."""
+
+    def __init__(self, pending: int, pending_max: int) -> None:
+        super().__init__(
+            f"{pending} bytes wait to be published, {pending_max} are allowed; nothing was published. "
+            "Publish more slowly, or with on_full='wait' or 'drop_oldest'"
+        )
+        self.pending, self.pending_max = pending, pending_max
+
+
 class HandlerFailed(MeshError):
     """The handler of ``request`` at ``node`` raised; ``error`` is what it said. Its effects so far stay."""
 
@@ -169,13 +215,18 @@ __all__ = [
     "AmbiguousName",
     "AnswerLost",
     "BacklogFull",
+    "BodyInvalid",
     "Busy",
     "Closed",
+    "Expired",
     "HandlerFailed",
     "MeshError",
     "NoHandler",
+    "NoSuchLetter",
     "NotConfirmed",
     "NotReached",
+    "OutboxFull",
+    "PublishFull",
     "RequestTimeout",
     "SpaceReadOnly",
     "StorageFailed",

@@ -23,6 +23,7 @@ TEXT = Annotated[str, Meta(max_length=256)]
 NUMBER = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 
 ENTRIES_MAX = 4096  # of one list in one message; longer ones are sent in several
+RECORDS_MAX = 128  # of members in one message: each costs a signature check, 50 us
 BODY_BYTES_MAX = 256 << 10  # an application's value
 CHUNK_BYTES_MAX = 256 << 10  # of a snapshot
 
@@ -51,7 +52,7 @@ class Rumour(LinkMessage, frozen=True, tag=1):
 class Records(LinkMessage, frozen=True, tag=2):
     """Members' signed records (``mesh.protocol.swim``), each as its member made it."""
 
-    records: Annotated[list[Annotated[bytes, Meta(max_length=4096)]], Meta(max_length=ENTRIES_MAX)]
+    records: Annotated[list[Annotated[bytes, Meta(max_length=4096)]], Meta(max_length=RECORDS_MAX)]
 
 
 class Probe(LinkMessage, frozen=True, tag=3):
@@ -194,6 +195,17 @@ class Evidence(LinkMessage, frozen=True, tag=30):
     other: Annotated[bytes, Meta(max_length=1 << 19)]
 
 
+class Gone(LinkMessage, frozen=True, tag=31):
+    """What you asked for of this log begins, here, after ``seq``: the window of recent frames has moved on.
+
+    Sent on the SYNC lane before the frames that are left. Believed only from whom was asked.
+    """
+
+    stream: STREAM
+    origin: ORIGIN
+    seq: SEQ
+
+
 # -- direct messages -----------------------------------------------------------------------------------------------
 
 
@@ -226,11 +238,70 @@ class Abandon(LinkMessage, frozen=True, tag=43):
     number: NUMBER
 
 
+class StreamOpen(LinkMessage, frozen=True, tag=44):
+    """A question to the handler ``name`` that has many answers, of which ``credit`` bytes may be sent at first."""
+
+    number: NUMBER
+    name: TEXT
+    credit: NUMBER
+    body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+
+
+class StreamItem(LinkMessage, frozen=True, tag=45):
+    """One answer to ``StreamOpen``."""
+
+    number: NUMBER
+    body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+
+
+class StreamGrant(LinkMessage, frozen=True, tag=46):
+    """In all, you may begin items as long as fewer than ``total`` bytes of them were sent."""
+
+    number: NUMBER
+    total: NUMBER
+
+
+class StreamEnd(LinkMessage, frozen=True, tag=47):
+    """No more answers; ``error`` and ``body`` as in ``Reply``."""
+
+    number: NUMBER
+    error: TEXT
+    body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+
+
+class StreamStop(LinkMessage, frozen=True, tag=48):
+    """I want no more of it: close its generator."""
+
+    number: NUMBER
+
+
+class Post(LinkMessage, frozen=True, tag=49):
+    """A durable message: (sender, ``life``, ``number``) names it for ever. Acknowledged by ``Receipt`` once handled.
+
+    ``run`` counts the sender's attempts: after a letter that was refused, others of the same attempt are not taken.
+    """
+
+    life: Annotated[bytes, Meta(min_length=8, max_length=8)]
+    number: NUMBER
+    run: NUMBER
+    body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+
+
+class Receipt(LinkMessage, frozen=True, tag=50):
+    """Letters of ``life`` up to ``number`` are handled, and my disk knows. Or, with an ``error``: this one was not."""
+
+    life: Annotated[bytes, Meta(min_length=8, max_length=8)]
+    number: NUMBER
+    run: NUMBER
+    error: TEXT
+    words: TEXT
+
+
 AnyMessage: TypeAlias = (
     Rumour | Records | Probe | ProbeAck | ProbeFor | ProbeVerdict
     | Contact | Shuffle | Disconnect
-    | IHave | Graft | Prune | Digest | Vector | Want | SnapshotPart | Durable | ConfirmAsk | Evidence
-    | Send | Request | Reply | Abandon
+    | IHave | Graft | Prune | Digest | Vector | Want | SnapshotPart | Durable | ConfirmAsk | Evidence | Gone
+    | Send | Request | Reply | Abandon | StreamOpen | StreamItem | StreamGrant | StreamEnd | StreamStop | Post | Receipt
 )  # fmt: skip
 
 

@@ -8,12 +8,13 @@ async with Node("kitchen", secret="…") as node:
 from __future__ import annotations
 
 import asyncio
+import builtins
 import contextlib
 import errno
 import weakref
 from collections import Counter as Tally
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -21,15 +22,20 @@ from typing import Any, TypeVar
 
 from crdt import Bounded, Counter, Flag, List, Map, Multi, Register, Set, Text
 from mesh.config import PORTS_TRIED, NodeConfig
-from mesh.errors import AmbiguousName, Closed, UnknownMember
-from mesh.messaging.direct import MessageHandler, RequestHandler
+from mesh.errors import AmbiguousName, Closed, NotReached, UnknownMember
+from mesh.messaging.direct import PRIORITIES, Priority
+from mesh.messaging.handler import Handler, MessageHandler, RequestHandler
+from mesh.messaging.letter import DeadLetter
+from mesh.messaging.publisher import ON_FULL, OnFull
+from mesh.messaging.subscription import Subscription
 from mesh.protocol.facts import Dropped, Fact
 from mesh.runtime import Runtime
 from mesh.state.space import Space
 from mesh.state.storage import open_storage
 from transport.address import ALL_INTERFACES
 from transport.admission import admission
-from transport.base import SECOND, Announcement, Discovery, Env, Listener, Storage
+from transport.base import SECOND, Announcement, Discovery, Env, Listener
+from transport.codec import encode_value
 from transport.discovery.bootstrap import Bootstrap
 from transport.identity import Identity, Mesh, NodeId, verify
 
@@ -101,9 +107,10 @@ class Node:
         self._listener: Listener | None = None
         self._sources: list[Discovery] = []
         self._readers: list[weakref.ref[_Reader]] = []  # who stopped reading is forgotten
+        self._early: deque[Fact] = deque(maxlen=self._config.events_max)  # noticed before anybody could read
         self._changed: asyncio.Event = asyncio.Event()
-        self._message_handler: MessageHandler | None = None
-        self._handlers: dict[str, RequestHandler] = {}
+        self._message_handler: Handler | None = None
+        self._handlers: dict[str, Handler] = {}
         self._dropped: Tally[str] = Tally()
         self._id: NodeId | None = None
 
@@ -143,15 +150,22 @@ class Node:
         runtime = Runtime(
             env, identity, mesh, storage, self._config, name=self.name, incarnation=incarnation,
             durable=self._data is not None, tell=self._tell, dropped=self._dropped,
+            handlers=self._handlers,
         )  # fmt: skip
         opened.push_async_callback(runtime.close, leave=False)
-        runtime.direct.on_send, runtime.direct.handlers = self._message_handler, self._handlers
+        runtime.direct.on_send = self._message_handler
         await runtime.open()
         listener = self._listener = await self._listen(env, runtime)
         opened.push_async_callback(listener.close)
         runtime.start(_told(listener.addresses))
-        await self._find(opened, env, mesh, identity, runtime, storage)
+        known = [(NodeId(key), value.decode().split("\n")) for key, value in storage.scan(KNOWN, b"")]
+        await self._find(opened, env, mesh, identity, runtime, known)
         opened.push_async_callback(runtime.close)  # says goodbye, before the slow farewells of discovery
+        if runtime.spaces.has_own_log and (known or self._bootstrap):
+            # A restored backup that wrote at once would sign a second history of its log, and lose both.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._config.compare_s):
+                    await runtime.compared.wait()
         opened.callback(env.spawn(self._watch_addresses(env, listener, runtime), "addresses").cancel)
         opened.callback(self._end, runtime)
         self._runtime = runtime
@@ -186,9 +200,8 @@ class Node:
 
     async def _find(
         self, opened: contextlib.AsyncExitStack, env: Env, mesh: Mesh, identity: Identity, runtime: Runtime,
-        storage: Storage,
+        known: list[tuple[NodeId, list[str]]],
     ) -> None:  # fmt: skip
-        known = [(NodeId(key), value.decode().split("\n")) for key, value in storage.scan(KNOWN, b"")]
         self._sources = [Bootstrap(self._bootstrap, known)]
         if self._discover:
             self._sources += env.discoveries()
@@ -298,7 +311,8 @@ class Node:
             ) from None
 
     def events(self) -> AsyncIterator[Fact]:
-        """What this node notices from now on: MemberUp, MemberDown, PartitionSuspected … Ends with the node.
+        """What this node notices from now on: MemberUp, MemberDown, PartitionSuspected … Ends with the node. The first
+        reader also gets what was noticed during the start: damaged records, a log that was renewed.
 
         A reader that lags by ``config.events_max`` facts loses the oldest, and a ``Dropped`` fact counts them.
         """
@@ -306,6 +320,8 @@ class Node:
         reader = _Reader(self._config.events_max)
         self._readers = [each for each in self._readers if each() is not None]
         self._readers.append(weakref.ref(reader))
+        while self._early:
+            reader.put(self._early.popleft())
         return reader
 
     def explain(self) -> list[dict[str, Any]]:
@@ -317,6 +333,8 @@ class Node:
 
     def _tell(self, fact: Fact) -> None:
         self._changed.set()
+        if self._runtime is None:
+            self._early.append(fact)
         for each in self._readers:
             if (reader := each()) is not None:
                 reader.put(fact)
@@ -366,34 +384,99 @@ class Node:
     # -- messages --------------------------------------------------------------------------------------------------
 
     def on_message(self, handler: MessageHandlerT) -> MessageHandlerT:
-        """Decorator: ``handler(message)`` gets what others ``send`` to this node."""
-        self._message_handler = handler
+        """Decorator: ``handler(message)`` gets what others ``send`` to this node, or broadcast.
+
+        ``message: Message[Order]`` has bodies checked against ``Order`` (a dataclass, a ``TypedDict``, ``int`` …).
+        """
+        self._message_handler = Handler(handler)
         if self._runtime is not None:
-            self._runtime.direct.on_send = handler
+            self._runtime.direct.on_send = self._message_handler
         return handler
 
-    def on(self, name: str) -> Any:
-        """Decorator: the handler answers requests called ``name`` with what it returns (a MessagePack value)."""
+    def on(self, name: str) -> Callable[[RequestHandlerT], RequestHandlerT]:
+        """Decorator: the handler answers requests called ``name`` with what it returns (a MessagePack value); an async
+        generator answers ``stream`` with what it yields. ``request: Request[Order]`` has bodies checked."""
 
         def register(handler: RequestHandlerT) -> RequestHandlerT:
-            self._handlers[name] = handler
+            self._handlers[name] = Handler(handler)
             return handler
 
         return register
 
-    async def send(self, to: NodeId | str, body: Any) -> None:
-        """Queue ``body`` for one node over the link to it; handled at most once. Waits only for room.
+    async def send(
+        self, to: NodeId | str, body: Any, *, durable: bool = False, ttl: float | None = None,
+        priority: Priority = "normal",
+    ) -> str:  # fmt: skip
+        """Queue ``body`` for one node over the link to it; handled at most once. Waits only for room, for ``ttl`` s.
+        "low" goes behind everything else. Raises ``UnknownMember``, ``AmbiguousName``, ``NotReached``, ``Expired`` and
+        ``ValueRefused``; nothing was sent then.
 
-        Raises ``UnknownMember``, ``AmbiguousName``, ``NotReached`` and ``ValueRefused``; nothing was sent then.
+        ``durable``: it is on this node's disk when this returns (its id), and is sent, in order and after restarts of
+        either side too, until the handler there succeeded: at least once, and not again while the receiver remembers.
+        After ``ttl`` s unsent, or when the handler failed five times, it is a dead letter. Raises ``UnknownMember``,
+        ``AmbiguousName``, ``OutboxFull``, ``StorageFailed`` and ``ValueRefused``; it was not taken then.
         """
         runtime = self._running("node.send()")
-        await runtime.direct.send(self._resolve(runtime, to), body)
+        if priority not in PRIORITIES:
+            raise ValueError(f"priority is one of {PRIORITIES}, not {priority!r}")
+        peer = self._resolve(runtime, to)
+        if not durable:
+            await runtime.direct.send(peer, body, ttl, priority)
+            return ""
+        if peer == self._id:
+            raise NotReached(peer, "it is this node itself")
+        return await runtime.outbox.put(peer, encode_value(body), ttl)
+
+    def dead_letters(self) -> builtins.list[DeadLetter]:
+        """Durable messages of this node that were given up, the oldest first: id, to, body, reason, tries, made_ms."""
+        return self._running("node.dead_letters()").outbox.dead_letters()
+
+    async def redeliver(self, message_id: str) -> str:
+        """Send a dead letter again as a new message; its new id. Raises ``NoSuchLetter`` and ``StorageFailed``."""
+        return await self._running("node.redeliver()").outbox.redeliver(message_id)
+
+    def stream(self, to: NodeId | str, name: str, body: Any = None) -> AsyncGenerator[Any, None]:
+        """What the async generator ``name`` on one node yields, in order; it runs only as fast as this is read.
+
+        Ending the iteration early closes the generator there. Raises what ``request`` raises, but no timeout.
+        """
+        runtime = self._running("node.stream()")
+        return runtime.streams.read(self._resolve(runtime, to), name, encode_value(body))
 
     async def request(self, to: NodeId | str, name: str, body: Any = None, *, timeout: float = 10.0) -> Any:
         """The answer of the handler ``name`` on one node. Raises what ``send`` raises, ``AnswerLost``,
-        ``RequestTimeout``, ``NoHandler``, ``HandlerFailed`` or ``Busy``; each says what became of the question."""
+        ``RequestTimeout``, ``NoHandler``, ``BodyInvalid``, ``HandlerFailed`` or ``Busy``; each says what became of
+        the question."""
         runtime = self._running("node.request()")
         return await runtime.direct.request(self._resolve(runtime, to), name, body, timeout)
+
+    def subscribe(self, pattern: str) -> Subscription:
+        """``async with node.subscribe("orders.*.new") as messages:`` then ``async for message in messages``.
+
+        ``*`` stands for one level, ``**`` for any number. What this node itself publishes is read too. A reader that
+        lags by 8 MiB loses the oldest; ``messages.dropped`` counts that, and what was lost on the way here.
+        """
+        return self._running("node.subscribe()").topics.subscribe(pattern)
+
+    def publish(
+        self, topic: str, body: Any, *, on_full: OnFull = "wait", priority: Priority = "normal"
+    ) -> Coroutine[Any, Any, None]:
+        """``await`` it: queue ``body`` for whoever subscribed, on every member. Each gets it at most once, in order, or
+        counts what it missed.
+
+        Returns once queued. ``on_full`` says what to do when this node publishes faster than the network takes it:
+        "wait", "error" (raises ``PublishFull``) or "drop_oldest" (counted in ``node.dropped``). "high" is not held
+        back for company. Raises ``ValueError`` (topic) and ``ValueRefused`` (body); nothing was queued then.
+        """
+        if on_full not in ON_FULL or priority not in PRIORITIES:
+            raise ValueError(f"on_full is one of {ON_FULL}, priority one of {PRIORITIES}: {on_full!r}, {priority!r}")
+        if self._runtime is None:
+            raise Closed("node.publish()")
+        return self._runtime.topics.publish(topic, body, on_full, priority == "high")
+
+    async def broadcast(self, body: Any) -> None:
+        """Queue ``body`` for the ``on_message`` handler of every other member. Handled at most once; waits for room."""
+        await self._running("node.broadcast()").topics.broadcast(body)
 
     @property
     def dropped(self) -> dict[str, int]:

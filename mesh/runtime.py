@@ -8,6 +8,7 @@ links ──frames──▶ runtime ──events──▶ stack (membership, ove
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Hashable
@@ -19,34 +20,46 @@ from mesh.messages import (
     CHUNK_BYTES_MAX,
     Abandon,
     ConfirmAsk,
+    Digest,
     Durable,
     Evidence,
+    Gone,
+    IHave,
     LinkMessage,
+    Post,
+    Receipt,
     Reply,
     Request,
     Send,
     SnapshotPart,
+    StreamEnd,
+    StreamGrant,
+    StreamItem,
+    StreamOpen,
+    StreamStop,
     Vector,
     decode,
     encode,
 )
 from mesh.messaging.direct import Direct
+from mesh.messaging.handler import Handler
+from mesh.messaging.inbox import Inbox
+from mesh.messaging.outbox import Outbox
+from mesh.messaging.stream import Streams
+from mesh.messaging.topic import Topics
 from mesh.protocol import effects as do
 from mesh.protocol.facts import (
     Fact,
-    MemberDown,
-    MemberSuspect,
-    MemberUp,
     PeerMisbehaved,
     PeerRefused,
 )
 from mesh.protocol.stack import Stack
 from mesh.state.spaces import Spaces
 from transport.address import for_others
-from transport.base import MILLISECOND, Env, Hint, Lane, Link, Storage, Timer
+from transport.base import MILLISECOND, SECOND, Env, Hint, Lane, Link, Storage, Timer
 from transport.dialer import Dialer
 from transport.errors import PeerFault
-from transport.frame import is_signed_frame
+from transport.frame import KIND_TOPIC, is_signed_frame, kind_of
 from transport.identity import SIGNATURE_BYTES, Identity, Mesh, NodeId
 from transport.link import EstablishedLink, Refusal
 
@@ -55,6 +68,7 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 
 HEARTBEAT_NS = 100 * MILLISECOND  # how often the loop's own lateness is measured
 LATE_NS = 50 * MILLISECOND  # below this, lateness says nothing
+DRAIN_LOOK_S = 0.005  # how often a node that stops looks whether its lanes are empty
 SERVE_BYTES = 256 << 10  # read from the journal at a time, per peer
 
 
@@ -74,6 +88,7 @@ class Runtime:
         durable: bool,
         tell: Callable[[Fact], None],
         dropped: Counter[str],
+        handlers: dict[str, Handler],
     ) -> None:
         self.env, self.identity, self.mesh = env, identity, mesh
         self._tell_node = tell
@@ -81,10 +96,12 @@ class Runtime:
         self._serving: dict[NodeId, _Serving] = {}
         self._heard: set[NodeId] = set()
         self._transfer = 0
+        self.compared = asyncio.Event()  # a peer has said what it holds, so also how much of our own log
         self._closed = False
         self._heartbeat: Timer | None = None
         self._queue: deque[do.Event] = deque()
         self._busy = False
+        self._members_version = 0
         self.stack = Stack(
             identity, mesh, config.stack, env.rng("stack"), name=name, incarnation=incarnation, durable=durable
         )
@@ -97,9 +114,29 @@ class Runtime:
             on_fault=self._on_fault,
         )  # fmt: skip
         self.direct = Direct(env, send=self._send, is_linked=self.dialer.links.__contains__, dropped=dropped)
+        self.direct.handlers = handlers
+        self.outbox = Outbox(
+            env, storage, self.spaces.journal, config.messaging,
+            send=lambda peer, post: self._send(peer, post, Lane.DIRECT), tell=self.tell, dropped=dropped,
+        )  # fmt: skip
+        self.inbox = Inbox(
+            env, storage, handler=lambda: self.direct.on_send, commit=self.spaces.commit, send=self._send
+        )
+        self.streams = Streams(
+            env, handlers, queue=self.direct.queue, send=self._send, on_fault=self._on_fault,
+            dropped=dropped,
+        )  # fmt: skip
+        self.topics = Topics(
+            env, identity, mesh, config.messaging, config.state, feed=self.feed, tell=self.tell,
+            on_fault=self._on_fault, send=self._send, outlets=self.dialer.links.values, is_asked=self._is_asked,
+            forget=self.stack.logs.forget, on_broadcast=self.direct.on_broadcast, dropped=dropped,
+        )  # fmt: skip
+        self._drain_ns = int(config.messaging.drain_s * SECOND)
 
     async def open(self) -> None:
         """Load what the disk holds; the stack learns it before anything else."""
+        self.outbox.load()
+        self.inbox.load()
         await self.spaces.open()
 
     def start(self, addresses: tuple[str, ...]) -> None:
@@ -112,7 +149,12 @@ class Runtime:
         """Tell the others, make everything durable, end the links. Safe to call twice."""
         if self._closed:
             return
+        self.topics.finish()
+        self.inbox.close()
+        self.outbox.close()
         await self.spaces.close()
+        await self._drain()
+        self.topics.close()
         if leave:
             self.feed(do.Leave())
         self._closed = True
@@ -122,7 +164,17 @@ class Runtime:
             timer.cancel()
         self._timers.clear()
         self.direct.close()
+        self.streams.close()
         self.dialer.close()
+
+    async def _drain(self) -> None:
+        """Let the lanes take what was queued for them, for a moment: a program that publishes and ends is heard."""
+        until = self.env.mono() + self._drain_ns
+        lanes = (Lane.DIRECT, Lane.BROADCAST)
+        while self.env.mono() < until and any(
+            link.queued(lane) for link in self.dialer.links.values() for lane in lanes
+        ):
+            await self.env.sleep(DRAIN_LOOK_S)
 
     # -- events in, effects out ------------------------------------------------------------------------------------
 
@@ -137,7 +189,10 @@ class Runtime:
         try:
             while self._queue:
                 each = self._queue.popleft()
-                for effect in self.stack.handle(each, self.env.mono()):
+                effects = self.stack.handle(each, self.env.mono())
+                if self._members_version != self.stack.members_version:
+                    self._members_changed()
+                for effect in effects:
                     self._perform(effect, each)
         finally:
             self._busy = False
@@ -183,18 +238,20 @@ class Runtime:
         self._heard.clear()
         if (late := now - due) > LATE_NS:
             self.feed(do.LoopLate(late))
+        for peer in self.spaces.arriving():
+            self.feed(do.Arriving(peer))
         self._heartbeat = self.env.call_at(now + HEARTBEAT_NS, partial(self._beat, now + HEARTBEAT_NS))
 
     def tell(self, fact: Fact) -> None:
-        """Log a fact, let the spaces know of members, and pass it to the node's observers."""
+        """Log a fact, and pass it to the node's observers."""
         level = _LEVELS[fact.level]
         if log.isEnabledFor(level):
             log.log(level, "%s %s", fact.name, " ".join(f"{key}={value}" for key, value in fact.fields().items()))
-        if isinstance(fact, MemberUp | MemberDown | MemberSuspect):
-            self._members_changed()
         self._tell_node(fact)
 
     def _members_changed(self) -> None:
+        """Also for changes that are no fact: a member first heard of when it was down already still counts."""
+        self._members_version = self.stack.members_version
         self.spaces.members([(each.id, each.state, each.durable, each.since) for each in self.stack.members()])
 
     # -- links -----------------------------------------------------------------------------------------------------
@@ -210,6 +267,9 @@ class Runtime:
         link.on_writable = partial(self._on_writable, peer)
         self.feed(do.LinkUp(peer, link.rtt_ns))
         self.spaces.linked(peer, True)
+        self.topics.linked(peer)
+        self.inbox.linked(peer)
+        self.outbox.linked(peer)
 
     def _on_lost(self, link: EstablishedLink, cause: str) -> None:
         if link.fault is not None:
@@ -217,6 +277,8 @@ class Runtime:
         self._serving.pop(link.peer, None)
         self.spaces.linked(link.peer, False)
         self.direct.lost(link.peer)
+        self.streams.lost(link.peer)
+        self.outbox.lost(link.peer)
         self.feed(do.LinkClosed(link.peer, cause))
 
     def _on_refused(self, refusal: Refusal) -> None:
@@ -240,7 +302,8 @@ class Runtime:
             self._heard.add(peer)
             self.feed(do.Heard(peer))
         if is_signed_frame(raw):
-            self.spaces.receive(peer, raw, partial(link.consumed, lane, len(raw)))
+            room = self.topics if kind_of(raw) == KIND_TOPIC else self.spaces
+            room.receive(peer, raw, partial(link.consumed, lane, len(raw)))
             return
         try:
             message = decode(peer, raw)
@@ -250,10 +313,26 @@ class Runtime:
         match message:
             case Send() | Request() | Reply() | Abandon():
                 self.direct.on_message(peer, message)
+            case Post():
+                self.inbox.on_post(peer, message)
+            case Receipt():
+                self.outbox.on_receipt(peer, message)
+            case StreamOpen() | StreamItem() | StreamGrant() | StreamEnd() | StreamStop():
+                self.streams.on_message(peer, message)
             case SnapshotPart() | Durable() | ConfirmAsk() | Evidence():
                 self.spaces.on_message(peer, message)
+            case Gone():
+                self.topics.on_gone(peer, message)
+            case IHave():
+                self.topics.on_ihave(message)
+                self.feed(do.Received(peer, message))
             case Vector(entries):
                 self.spaces.peer_holds(peer, entries)  # a peer that knows more of our own log than we do
+                self.compared.set()
+                self.feed(do.Received(peer, message))
+            case Digest(digest):
+                if digest == self.stack.logs.digest():
+                    self.compared.set()
                 self.feed(do.Received(peer, message))
             case _:
                 self.feed(do.Received(peer, message))
@@ -261,8 +340,13 @@ class Runtime:
 
     # -- frames out ------------------------------------------------------------------------------------------------
 
+    def _is_asked(self, peer: NodeId, slot: do.Slot) -> bool:
+        ask = self.stack.logs.asked.get(slot)
+        return ask is not None and ask.peer == peer
+
     def _push(self, held: do.Held, peers: tuple[NodeId, ...]) -> None:
-        raw = self.spaces.frame_at(held.slot, held.first)
+        room = self.topics if self.topics.holds(held.slot) else self.spaces
+        raw = room.frame_at(held.slot, held.first)
         for peer in peers:
             link = self.dialer.links.get(peer)
             if link is not None and (raw is None or not link.try_send(Lane.BROADCAST, raw)):
@@ -277,7 +361,8 @@ class Runtime:
         if lane is Lane.SYNC:
             self._continue(peer)
         elif lane is Lane.DIRECT:
-            self.direct.writable(peer)
+            self.outbox.writable(peer)
+        self.direct.writable(peer, lane)
 
     def _continue(self, peer: NodeId) -> None:
         """Send what ``peer`` asked for, until its lane is full; ``on_writable`` calls again."""
@@ -295,6 +380,12 @@ class Runtime:
                 self._read(serving, slot, after)
 
     def _read(self, serving: _Serving, slot: do.Slot, after: int) -> None:
+        if self.topics.holds(slot):
+            parts, last = self.topics.serve(slot, after, SERVE_BYTES)
+            if parts:
+                serving.ready.extend(parts)
+                serving.wanted[slot] = last
+            return
         frames = self.spaces.frames_after(slot, after, SERVE_BYTES)
         if frames is None:
             whole = self.spaces.snapshot(slot.stream)

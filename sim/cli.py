@@ -1,4 +1,4 @@
-"""``gossamer sim``: tell scenarios, for one seed or many, and check that a seed is a trace.
+"""``gossamer sim``: tell scenarios, for one seed or many, make failures small, and check that a seed is a trace.
 
 Exit 0: it held. 1: it broke (what, the seed, and the command that replays it go to standard error). 2: used wrongly.
 """
@@ -17,8 +17,13 @@ import click
 
 from sim.determinism import check
 from sim.loop import SimError
-from sim.scenario import UnknownScenario, find, shipped
+from sim.plan import BadReplay, Plan, load
+from sim.scenario import Outcome, Scenario, UnknownScenario, find, shipped
+from sim.shrink import RUNS_MAX, Holds, Shrinker, Size
+from sim.swarm import CHECKED, Result
 from sim.swarm import swarm as swarm_of
+
+SEED = click.IntRange(0, (1 << 64) - 1)
 
 
 class _Named(click.ParamType):  # type: ignore[type-arg]  # generic in the newest click only
@@ -37,6 +42,16 @@ class _Named(click.ParamType):  # type: ignore[type-arg]  # generic in the newes
         from click.shell_completion import CompletionItem
 
         return [CompletionItem(each) for each in sorted(shipped()) if each.startswith(incomplete)]
+
+
+def _plan(file: str) -> Plan:
+    """What a replay file holds, when its scenario is here."""
+    try:
+        plan = load(Path(file))
+        find(plan.scenario)
+    except (BadReplay, UnknownScenario) as wrong:
+        raise click.BadParameter(str(wrong)) from wrong
+    return plan
 
 
 @click.group(name="sim", help="Run the same nodes in a simulated world that obeys a seed.", no_args_is_help=True)
@@ -61,35 +76,79 @@ def list_(as_json: bool) -> None:
 
 @group.command()
 @click.argument("name", type=_Named())
-@click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--trace", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Write every event there.")
+@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Write a replay file.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def run(name: str, seed: int, trace: Path | None, as_json: bool) -> None:
+def run(name: str, seed: int, trace: Path | None, save: Path | None, as_json: bool) -> None:
     """Tell scenario NAME (or FILE.py::NAME) once."""
     told = find(name)
-    began = time.perf_counter()
-    outcome = told.tell(seed, keep_trace=trace is not None)
-    took = time.perf_counter() - began
-    if trace is not None:
-        trace.write_text("\n".join(outcome.lines) + "\n")
-    if as_json:
-        report: dict[str, Any] = {
-            "name": told.name, "seed": seed, "held": outcome.error is None, "broke": None, "replay": told.replay(seed),
-            "trace_hash": outcome.trace_hash, "stats": outcome.stats,
-        }  # fmt: skip
-        if outcome.error is not None:
-            report["broke"] = outcome.explain()
-        click.echo(json.dumps(report))
+    outcome, took = _tell(told, Plan(seed=seed), trace)
+    if save is not None:
+        save.write_text(outcome.plan().encode(), encoding="utf-8")
+    _show(told, outcome, took, told.replay(seed), as_json)
+
+
+@group.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.option("--trace", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Write every event there.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def replay(file: str, trace: Path | None, as_json: bool) -> None:
+    """Tell the run in FILE again: exactly its nodes, faults, operations and times. Exit as run does."""
+    plan = _plan(file)
+    told = find(plan.scenario)
+    outcome, took = _tell(told, plan, trace)
+    recorded = plan.broke
+    if recorded is not None and not as_json:
+        if outcome.broke is None:
+            click.echo(f"it no longer breaks; it did: {recorded.text}", err=True)
+        elif outcome.broke == recorded:
+            click.echo("the same run to the byte, and to its last random draw")
+        elif outcome.broke.where == recorded.where:
+            click.echo("it breaks alike; the events before are others, so the code has changed since", err=True)
+        else:
+            click.echo(f"it breaks in another way than recorded: {recorded.text}", err=True)
+    _show(told, outcome, took, f"gossamer sim replay {file}", as_json)
+
+
+@group.command()
+@click.argument("what", metavar="FILE|NAME")
+@click.option("--seed", type=SEED, default=None, help="The seed of NAME that breaks.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Write the replay there.")
+@click.option("--runs", type=click.IntRange(1), default=RUNS_MAX, show_default=True, help="Try at most so many.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def shrink(what: str, seed: int | None, out: Path | None, runs: int, as_json: bool) -> None:
+    """Make a failing run small: drop faults, nodes, operations and time, and write a replay file."""
+    if Path(what).is_file() and not what.endswith(".py"):
+        if seed is not None:
+            raise click.UsageError("a replay file has its own seed: leave --seed out")
+        plan = _plan(what)
+        told = find(plan.scenario)
     else:
-        click.echo(f"{told.name}, seed {seed}: {told.moral}")
-        for what, values in outcome.stats.items():
-            if isinstance(values, dict) and values:
-                click.echo(f"  {what:10} " + ", ".join(f"{key} {value}" for key, value in values.items()))
-        click.echo(f"  {outcome.seconds:.1f} s of the world in {took:.2f} s, trace {outcome.trace_hash}")
-    if outcome.error is not None:
-        _broke(outcome.explain(), told.replay(seed))
-    if not as_json:
-        click.echo("  it held")
+        told = find(_Named().convert(what, None, None))
+        if seed is None:
+            raise click.UsageError(f"which seed of {told.name} breaks? --seed N")
+        plan = Plan(seed=seed)
+    out = out or Path(f"{told.name}-{plan.seed}.replay.json")
+    began = time.perf_counter()
+    with _progress(runs, "shrinking", quiet=as_json) as advance:
+        try:
+            shrunk = Shrinker(told, plan, runs_max=runs, on_try=lambda done, size: advance(str(size))).run()
+        except Holds as wrong:
+            raise click.ClickException(str(wrong)) from wrong
+    out.write_text(shrunk.plan.encode(), encoding="utf-8")
+    again = f"gossamer sim replay {out}"
+    took = time.perf_counter() - began
+    broke = shrunk.plan.broke
+    assert broke is not None
+    if as_json:
+        sizes = {"before": _sized(shrunk.before), "after": _sized(shrunk.after)}
+        click.echo(json.dumps({**sizes, "runs": shrunk.runs, "file": str(out), "broke": broke.text, "replay": again}))
+        return
+    click.echo(f"from {shrunk.before}\nto   {shrunk.after}, in {shrunk.runs} runs and {took:.1f} s")
+    for each in shrunk.plan.faults or ():
+        click.echo(f"  {each.name}: {each}")
+    click.echo(f"still breaks: {broke.text}\nreplay: {again}")
 
 
 @group.command()
@@ -98,29 +157,45 @@ def run(name: str, seed: int, trace: Path | None, as_json: bool) -> None:
 @click.option("--first", type=click.IntRange(0), default=0, show_default=True, help="The first seed.")
 @click.option("--jobs", type=click.IntRange(1), default=None, help="Processes; default: one a core.")
 @click.option("--keep-going", is_flag=True, help="Collect failures instead of stopping at the first.")
-def swarm(name: str, seeds: int, first: int, jobs: int | None, keep_going: bool) -> None:
-    """Tell scenario NAME for many seeds."""
+@click.option(
+    "--check", "share", type=click.FloatRange(0.0, 1.0), default=CHECKED, show_default=True,
+    help="Of so many of the seeds check the determinism too.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def swarm(name: str, seeds: int, first: int, jobs: int | None, keep_going: bool, share: float, as_json: bool) -> None:
+    """Tell scenario NAME for many seeds, in fresh processes."""
     began = time.perf_counter()
-    broken = done = 0
-    chosen = range(first, first + seeds)
-    with click.progressbar(length=seeds, label=name, file=sys.stderr) as bar:
-        for result in swarm_of(name, chosen, jobs or os.cpu_count() or 1):
+    broken: list[Result] = []
+    done = checked = 0
+    seconds = 0.0
+    with _progress(seeds, name, quiet=as_json) as advance:
+        results = swarm_of(name, range(first, first + seeds), jobs or os.cpu_count() or 1, share=share, fresh=True)
+        for result in results:
             done += 1
-            bar.update(1)
+            checked += result.checked
+            seconds += result.seconds
             if result.broke:
-                broken += 1
-                click.echo(f"\nseed {result.seed}: {result.broke}\nreplay: {result.replay}", err=True)
-                if not keep_going:
-                    break
+                broken.append(result)
+            advance(f"{len(broken)} broke" if broken else "")
+            if broken and not keep_going:
+                results.close()  # type: ignore[attr-defined]  # a generator: its processes end with it
+                break
     took = time.perf_counter() - began
-    click.echo(f"{done} seeds in {took:.1f} s ({done / took:.1f} a second), {broken} broke")
+    if as_json:
+        rows = [{"seed": each.seed, "broke": each.broke, "where": each.where, "replay": each.replay} for each in broken]
+        told = {"name": name, "seeds": done, "seconds": took, "simulated_s": seconds, "checked": checked}
+        click.echo(json.dumps({**told, "broken": rows}))
+    else:
+        _show_broken(broken)
+        rate = f"{done / took:.1f} a second, {seconds / took:.0f} times real time"
+        click.echo(f"{done} seeds in {took:.1f} s ({rate}), {checked} told twice, {len(broken)} broke")
     if broken:
         raise SystemExit(1)
 
 
 @group.command("check-determinism")
 @click.argument("name", type=_Named())
-@click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 def check_determinism(name: str, seed: int) -> None:
     """Run a seed in two unlike processes and compare every event."""
     try:
@@ -133,9 +208,86 @@ def check_determinism(name: str, seed: int) -> None:
     click.echo(f"{compared.events} events, both {compared.trace_hash}")
 
 
-def _broke(text: str, replay: str) -> None:
-    click.echo(f"{text}\nreplay: {replay}", err=True)
-    raise SystemExit(1)
+# -- what they share -----------------------------------------------------------------------------------------------
+
+
+def _tell(told: Scenario, plan: Plan, trace: Path | None) -> tuple[Outcome, float]:
+    began = time.perf_counter()
+    outcome = told.tell(plan.seed, plan=plan, keep_trace=trace is not None)
+    took = time.perf_counter() - began
+    if trace is not None:
+        trace.write_text("\n".join(outcome.lines) + "\n")
+    return outcome, took
+
+
+def _show(told: Scenario, outcome: Outcome, took: float, again: str, as_json: bool) -> None:
+    """What was run, what became of it, and how to see it again. Exits 1 if it broke."""
+    if as_json:
+        report: dict[str, Any] = {
+            "name": told.name, "seed": outcome.seed, "held": outcome.error is None, "broke": None, "replay": again,
+            "trace_hash": outcome.trace_hash, "stats": outcome.stats, "configuration": outcome.configuration(),
+        }  # fmt: skip
+        if outcome.error is not None:
+            report["broke"] = outcome.explain()
+        click.echo(json.dumps(report))
+    else:
+        click.echo(f"{told.name}, seed {outcome.seed}: {told.moral}")
+        for line in outcome.configuration():
+            click.echo(f"  {line}")
+        for what in ("frames", "datagrams", "disks", "machines"):
+            if values := outcome.stats[what]:
+                click.echo(f"  {what:10} " + ", ".join(f"{key} {value}" for key, value in values.items()))
+        click.echo(f"  {outcome.seconds:.1f} s of the world in {took:.2f} s, trace {outcome.trace_hash}")
+    if outcome.error is not None:
+        click.echo(f"{outcome.explain()}\nseed: {outcome.seed}\nreplay: {again}", err=True)
+        raise SystemExit(1)
+    if not as_json:
+        click.echo("  it held")
+
+
+def _show_broken(broken: list[Result]) -> None:
+    """One paragraph for each kind of failure, with its first seed; the other seeds by number."""
+    kinds: dict[str, list[Result]] = {}
+    for each in broken:
+        kinds.setdefault(each.where, []).append(each)
+    for alike in kinds.values():
+        first, *others = alike
+        click.echo(f"{first.broke}\nseed: {first.seed}\nreplay: {first.replay}", err=True)
+        if others:
+            click.echo(f"so do {len(others)} more seeds: {', '.join(str(each.seed) for each in others)}", err=True)
+
+
+def _sized(size: Size) -> dict[str, Any]:
+    return {
+        "faults": size.faults, "nodes": size.nodes, "operations": size.operations, "seconds": size.seconds,
+    }  # fmt: skip
+
+
+class _progress:
+    """A bar on standard error, where somebody looks at it; ``advance(text)`` moves it by one."""
+
+    def __init__(self, total: int, what: str, *, quiet: bool) -> None:
+        self._total, self._what = total, what
+        self._quiet = quiet or not sys.stderr.isatty()
+
+    def __enter__(self) -> Any:
+        if self._quiet:
+            return lambda text: None
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.fields[what]}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[said]}", markup=False),
+        )  # fmt: skip
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
+        self._bar.start()
+        task = self._bar.add_task("", total=self._total, what=self._what, said="")
+        return lambda text: self._bar.update(task, advance=1, said=text, refresh=True)
+
+    def __exit__(self, *_: object) -> None:
+        if not self._quiet:
+            self._bar.stop()
 
 
 if __name__ == "__main__":

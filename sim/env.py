@@ -8,9 +8,10 @@ from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
+from sim.dial import SimTransport
 from sim.loop import Occurrence
 from sim.machine import Process
-from sim.network import Network, SimTransport
+from sim.network import Network
 from sim.scout import SimScout
 from sim.seed import exponential
 from sim.storage import Fate, SimStorage

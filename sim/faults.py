@@ -29,7 +29,10 @@ HOLD = Verdict(hold=True)
 
 
 class Fault:
-    """Something that goes wrong until ``remove``; also a context manager. ``fired`` counts how often it bit."""
+    """Something that goes wrong until ``remove``; also a context manager. ``fired`` counts how often it bit.
+
+    A replay may leave it out: then it is ``muted``, stands in the list under its name, and does nothing.
+    """
 
     kind = "fault"
 
@@ -37,10 +40,14 @@ class Fault:
         self.key = self.kind  # made unique by the world
         self.text = text
         self.active = True
+        self.muted = False
+        self.began = 0  # ns of the world's time
+        self.ended: int | None = None
         self.asked = True  # whether the world's end demands that it fired
         self.gauge: Callable[[], int] = lambda: self._fired
         self._fired = 0
         self._undo: Callable[[], None] = lambda: None
+        self.on_end: Callable[[], None] = lambda: None  # the world's
 
     def fire(self) -> None:
         """It bit."""
@@ -59,6 +66,7 @@ class Fault:
         """Take it away; a second time does nothing."""
         if self.active:
             self.active = False
+            self.on_end()
             self._undo()
 
     def __enter__(self) -> Fault:

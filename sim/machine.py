@@ -13,7 +13,8 @@ from sim.seed import Seed, Source
 from sim.storage import Disk
 
 if TYPE_CHECKING:
-    from sim.network import Door, SimConduit
+    from sim.dial import Door
+    from sim.stream import SimConduit
 
 FIRST_FREE_PORT = 49_152
 

@@ -8,36 +8,23 @@ leaving one out changes no other's times.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from sim.plan import Planned
 from sim.seed import chance, exponential
 from transport.base import SECOND, StorageFault
 
 if TYPE_CHECKING:
     from sim.faults import Fault
-    from sim.world import SimNode, World
+    from sim.node import SimNode
+    from sim.world import World
 
 Draw = Callable[[Random, Sequence[str]], tuple[Any, ...]]
 
 SWARM_CHANCE = 0.6  # that a class is in, where a subset is drawn
 RETRY_NS = SECOND  # a node whose start failed is started again
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """One fault: when it begins, how long it lasts (ns), which kind, and its parameters as plain values."""
-
-    begin: int
-    length: int
-    kind: str
-    parameters: tuple[Any, ...]
-
-    def __str__(self) -> str:
-        shown = " ".join(map(str, self.parameters))
-        return f"{self.begin / 1e9:7.3f} s  {self.kind} {shown} for {self.length / 1e9:.3f} s"
 
 
 def _partition(rng: Random, names: Sequence[str]) -> tuple[Any, ...]:
@@ -104,7 +91,9 @@ CLASSES: dict[str, tuple[int, int, Draw]] = {
 
 
 def draw_plan(world: World, seconds: float, classes: Sequence[str] = tuple(CLASSES)) -> list[Planned]:
-    """The faults of ``world``'s seed within so many seconds from now, in order of their beginning."""
+    """The faults of ``world``'s seed within so many seconds from now, in order of their beginning; or a replay's."""
+    if world.plan.faults is not None:
+        return list(world.plan.faults)
     some = world.seed.stream("nemesis").random() < 0.5
     names = [each.name for each in world.nodes]
     plan = []
@@ -112,11 +101,15 @@ def draw_plan(world: World, seconds: float, classes: Sequence[str] = tuple(CLASS
         rng = world.seed.stream(f"nemesis/{kind}")
         within = chance(rng, SWARM_CHANCE) or not some
         between, lasts, parameters = CLASSES[kind]
-        at = exponential(rng, between)
+        at, number = exponential(rng, between), 0
         while within and at < seconds * 1e9:
-            plan.append(Planned(at, exponential(rng, lasts), kind, parameters(rng, names)))
+            number += 1
+            length = exponential(rng, lasts)
+            plan.append(Planned(at, length, kind, parameters(rng, names), f"{kind}.{number}"))
             at += exponential(rng, between)
-    return sorted(plan, key=lambda each: (each.begin, each.kind))
+    plan.sort(key=lambda each: (each.begin, each.kind))
+    world.planned += plan
+    return plan
 
 
 class Nemesis:
@@ -132,20 +125,21 @@ class Nemesis:
         """Let so much time pass, and do on the way what the plan says."""
         world = self._world
         began = world.loop.now
+        until = world.wait(seconds)
         pending: list[tuple[int, int, Callable[[], None]]] = [
-            (each.begin, number, partial(self._begin, each)) for number, each in enumerate(self.plan)
+            (each.begin, number, partial(self._begin_named, each)) for number, each in enumerate(self.plan)
         ]
         number = len(pending)
         while True:
             pending += [(at - began, (number := number + 1), act) for at, act in self._later]
             self._later.clear()
             pending.sort(key=lambda each: each[:2])
-            if not pending or pending[0][0] > seconds * 1e9:
+            if not pending or pending[0][0] > until:
                 break
             at, _, act = pending.pop(0)
-            world.run_for(max(0, began + at - world.loop.now) / 1e9)
+            world.run_to(began + at)
             act()
-        world.run_for(max(0, began + round(seconds * 1e9) - world.loop.now) / 1e9)
+        world.run_to(began + until)
 
     def end(self) -> None:
         """Take every fault away and boot what is down."""
@@ -165,6 +159,10 @@ class Nemesis:
 
     def _node(self, name: str) -> SimNode:
         return self._world.named(name)
+
+    def _begin_named(self, planned: Planned) -> None:
+        with self._world.naming(planned.name):
+            self._begin(planned)
 
     def _begin(self, planned: Planned) -> None:
         world, values = self._world, planned.parameters

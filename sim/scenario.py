@@ -8,12 +8,14 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sim.loop import SimError
+from sim.plan import Broke, Plan
 from sim.world import World
 
 Story = Callable[[World], object]
@@ -34,13 +36,63 @@ class Outcome:
     seconds: float  # of the world's time
     stats: dict[str, Any]
     lines: list[str] = field(default_factory=list, repr=False)  # the trace, if it was kept
+    world: World | None = field(default=None, repr=False)  # closed; what it recorded can be read
+    broke: Broke | None = None
 
     def explain(self) -> str:
         """What broke, in one paragraph."""
         if self.error is None:
             return f"{self.name} held with seed {self.seed}"
-        notes = "; ".join(getattr(self.error, "__notes__", ()))
+        notes = "; ".join(each for each in getattr(self.error, "__notes__", ()) if not each.startswith("replay: "))
         return f"{self.name} broke: {type(self.error).__name__}: {self.error} ({notes})"
+
+    def configuration(self) -> list[str]:
+        """What the seed came to, a line each: nodes, network, and every fault with its time and how often it bit."""
+        world = self.world
+        assert world is not None
+        lines = [f"{len(world.nodes)} nodes: {', '.join(each.name for each in world.nodes)}", *world.settings()]
+        if world.operations:
+            lines.append(f"{len(world.operations)} operations of clients, {world.operations[0]} first")
+        lines += [
+            f"{each.began / 1e9:8.3f} s to {'the end' if each.ended is None else f'{each.ended / 1e9:.3f} s'}  "
+            f"{each.key} {each.text}: {'left out' if each.muted else f'bit {each.fired} times'}"
+            for each in world.faults
+        ]
+        return lines
+
+    def plan(self) -> Plan:
+        """All of this run as values, ready to be made smaller."""
+        world = self.world
+        assert world is not None
+        return Plan(
+            scenario=world.plan.scenario,
+            seed=self.seed,
+            nodes=tuple(each.name for each in world.nodes),
+            faults=tuple(world.planned) if world.planned else world.plan.faults,
+            left_out=world.plan.left_out,
+            operations=frozenset(world.operations) if world.operations else None,
+            waits=world.plan.waits,
+            broke=self.broke,
+        )
+
+
+def where(error: BaseException) -> str:
+    """What failed, the same for the same failure in a smaller run: kinds of error, and the place in the source.
+
+    The world's own errors are raised in one place for many reasons, so for them the story's line counts.
+    """
+    deep: BaseException = error
+    while isinstance(deep, SimError) and deep.__cause__ is not None:
+        deep = deep.__cause__
+    kinds = type(error).__name__ if deep is error else f"{type(error).__name__} from {type(deep).__name__}"
+    frames = list(traceback.extract_tb(deep.__traceback__))
+    here = Path(__file__).parent
+    if isinstance(deep, SimError):
+        frames = [each for each in frames if Path(each.filename).parent != here] or frames
+    if not frames:
+        return kinds
+    last = frames[-1]
+    return f"{kinds} in {Path(last.filename).name}:{last.name}:{last.lineno}"
 
 
 class Scenario:
@@ -68,19 +120,29 @@ class Scenario:
 
     def replay(self, seed: int) -> str:
         """The command that runs this seed again."""
+        return f"gossamer sim run {self.spelled} --seed {seed}"
+
+    @property
+    def spelled(self) -> str:
+        """How ``find`` finds it from this directory."""
         if self.module.startswith("sim.scenarios."):
-            return f"gossamer sim run {self.name} --seed {seed}"
+            return self.name
         file = Path(self.file)
         shown = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
-        return f"gossamer sim run {shown}::{self.name} --seed {seed}"
+        return f"{shown}::{self.name}"
 
-    def tell(self, seed: int, *, keep_trace: bool = False) -> Outcome:
-        """Run it for one seed; an error is an outcome."""
-        world = World(seed, program=self._program, keep_trace=keep_trace)
+    def tell(self, seed: int, *, keep_trace: bool = False, plan: Plan | None = None, recorder: Any = None) -> Outcome:
+        """Run it for one seed; an error is an outcome. ``plan`` tells only a part of it (its own seed is ignored)."""
+        plan = replace(plan or Plan(), scenario=self.spelled, seed=seed)
+        world = World(seed, program=self._program, keep_trace=keep_trace, plan=plan)
+        if recorder is not None:
+            recorder.attach(world)
         error: BaseException | None = None
         try:
             with world:
-                if self.nodes:
+                if plan.nodes is not None and self.nodes:
+                    world.spawn(names=plan.nodes, **self._options)
+                elif self.nodes:
                     world.spawn(self.nodes, **self._options)
                 self.story(world)
         except (KeyboardInterrupt, SystemExit):
@@ -88,7 +150,13 @@ class Scenario:
         except BaseException as wrong:  # noqa: BLE001 - whatever a story raises is its outcome
             wrong.add_note(f"replay: {self.replay(seed)}")
             error = wrong
-        return Outcome(self.name, seed, error, world.trace_hash, world.now, world.stats, list(world.trace.lines()))
+        broke = None
+        if error is not None:
+            text = f"{type(error).__name__}: {error}"
+            broke = Broke(where(error), text, world.now, world.trace_hash, world.seed.unseed())
+        return Outcome(
+            self.name, seed, error, world.trace_hash, world.now, world.stats, list(world.trace.lines()), world, broke
+        )
 
     def __call__(self, seed: int) -> None:
         error = self.tell(seed).error

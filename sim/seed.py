@@ -37,6 +37,15 @@ class Seed:
             found = self._streams[name] = Random(int.from_bytes(self.digest(name), "big"))
         return found
 
+    def unseed(self) -> str:
+        """What every stream would draw next, in one number: two runs that agree on it drew alike. Draws nothing."""
+        total = hashlib.blake2b(key=self._key, digest_size=8)
+        for name, stream in sorted(self._streams.items()):
+            ahead = Random(0)
+            ahead.setstate(stream.getstate())
+            total.update(f"{name} {ahead.getrandbits(64)}\n".encode())
+        return total.hexdigest()
+
     def source(self, name: str) -> Source:
         """A fresh breaker of ties for what ``name`` causes."""
         return Source(int.from_bytes(self.digest("tie/" + name, 8), "big"))

@@ -1,14 +1,23 @@
-"""Many seeds: in order, on as many processes as asked for, each process fresh after a batch of seeds."""
+"""Many seeds: in order, on as many processes as asked for, each process fresh after a batch of seeds.
+
+One seed in twenty is told a second time in a process with another allocator and another past: its trace has to be the
+same, else the seed would not bring the failure back.
+"""
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from sim.determinism import check
+from sim.loop import SimError
 from sim.scenario import find
+from sim.seed import Seed
 
 BATCH = 20  # seeds per process: what one run leaves behind in globals reaches few others
+CHECKED = 0.05  # of the seeds are also checked for determinism
 
 
 class Result(NamedTuple):
@@ -19,32 +28,52 @@ class Result(NamedTuple):
     replay: str
     trace_hash: str
     seconds: float  # of the world's time
+    where: str = ""  # the same for the same failure
+    checked: bool = False  # told again elsewhere; a difference is in ``broke``
 
 
-def run_batch(name: str, seeds: Sequence[int]) -> list[Result]:
-    """Tell the scenario for these seeds, here."""
+def is_checked(seed: int, share: float = CHECKED) -> bool:
+    """Whether a swarm also checks this seed's determinism; decided by the seed, so that it is the same everywhere."""
+    return int.from_bytes(Seed(seed).digest("checked", 4), "big") < share * (1 << 32)
+
+
+def run_batch(name: str, seeds: Sequence[int], share: float = 0.0) -> Iterator[Result]:
+    """Tell the scenario for these seeds, here, and check the determinism of a share of them."""
     told = find(name)
-    results = []
     for seed in seeds:
         outcome = told.tell(seed)
-        broke = "" if outcome.error is None else outcome.explain()
-        results.append(Result(seed, broke, told.replay(seed), outcome.trace_hash, outcome.seconds))
-    return results
+        broke, where = "", ""
+        if outcome.broke is not None:
+            broke, where = outcome.explain(), outcome.broke.where
+        replay = told.replay(seed)
+        checked = is_checked(seed, share)
+        if checked and not broke:
+            try:
+                difference = check(name, seed).difference
+            except SimError as wrong:
+                difference = str(wrong)
+            if difference:
+                broke, where = f"seed {seed} is not one trace: {difference}", "not deterministic"
+                replay = f"gossamer sim check-determinism {told.spelled} --seed {seed}"
+        yield Result(seed, broke, replay, outcome.trace_hash, outcome.seconds, where, checked)
 
 
-def _batch(work: tuple[str, Sequence[int]]) -> list[Result]:
-    return run_batch(*work)
+def _batch(work: tuple[str, Sequence[int], float]) -> list[Result]:
+    logging.getLogger("gossamer").addHandler(logging.NullHandler())  # what simulated nodes log is no output of ours
+    return list(run_batch(*work))
 
 
-def swarm(name: str, seeds: Sequence[int], jobs: int = 1) -> Iterator[Result]:
-    """Results as they come, seeds in order. With one job all runs in this process."""
+def swarm(
+    name: str, seeds: Sequence[int], jobs: int = 1, *, share: float = 0.0, fresh: bool = False
+) -> Iterator[Result]:
+    """Results as they come, seeds in order. With one job all runs in this process, unless ``fresh`` ones are asked."""
     find(name)  # an unknown name fails here, not in every process
-    batches = [(name, seeds[at : at + BATCH]) for at in range(0, len(seeds), BATCH)]
-    if jobs == 1:
-        for work in batches:
-            yield from _batch(work)
+    if jobs == 1 and not fresh:
+        yield from run_batch(name, seeds, share)
         return
+    size = max(1, min(BATCH, len(seeds) // (4 * jobs)))  # small swarms still use every core
+    batches = [(name, seeds[at : at + size], share) for at in range(0, len(seeds), size)]
     context = multiprocessing.get_context("spawn")
-    with context.Pool(min(jobs, len(batches) or 1), maxtasksperchild=1) as pool:
+    with context.Pool(min(jobs, len(batches) or 1), maxtasksperchild=max(1, BATCH // size)) as pool:
         for results in pool.imap(_batch, batches):
             yield from results

@@ -8,10 +8,18 @@ so the hash is the same on every Python version.
 from __future__ import annotations
 
 import hashlib
+import sys
+import sysconfig
 from collections import deque
 from collections.abc import Sequence
 from operator import itemgetter
+from pathlib import Path
+from types import FrameType
 
+ORIGIN_FRAMES = 4
+_HERE = str(Path(__file__).parent)
+_STORIES = str(Path(__file__).parent / "scenarios")
+_NOT_THEIRS = (_HERE, sysconfig.get_path("stdlib"), "<frozen", "<string>")
 KEPT_MAX = 2_000_000  # lines kept when asked to keep them; older ones go first
 
 
@@ -19,11 +27,18 @@ class Trace:
     """Core events as they happen. ``keep`` also holds the lines, for a report or to find the first difference."""
 
     def __init__(self, keep: bool = False) -> None:
+        self.origins: list[str] | None = None  # a list: also where in the source each event came from, in their order
         self._hash = hashlib.blake2b(digest_size=16)
         self._instant = -1
         self._pending: list[tuple[str, str]] = []
+        self._pending_origins: list[tuple[str, str]] = []
         self._kept: deque[str] | None = deque(maxlen=KEPT_MAX) if keep else None
         self.count = 0
+
+    def keep_lines(self, *, origins: bool = False) -> None:
+        """Keep what happens from now on, and where in the source it came from."""
+        self._kept = deque(self._kept or (), maxlen=KEPT_MAX)
+        self.origins = [] if origins else None
 
     def record(self, when: int, source: str, text: str) -> None:
         """``source`` did ``text`` (one line) at ``when``; times never go back."""
@@ -32,6 +47,8 @@ class Trace:
             self._instant = when
         self.count += 1
         self._pending.append((source, text))
+        if self.origins is not None:
+            self._pending_origins.append((source, _origin()))
 
     def _flush(self) -> None:
         if not self._pending:
@@ -39,6 +56,9 @@ class Trace:
         self._pending.sort(key=itemgetter(0))
         lines = [f"{self._instant} {source} {text}" for source, text in self._pending]
         self._pending.clear()
+        if self.origins is not None:
+            self.origins += [origin for _, origin in sorted(self._pending_origins, key=itemgetter(0))]
+            self._pending_origins.clear()
         self._hash.update(("\n".join(lines) + "\n").encode())
         if self._kept is not None:
             self._kept.extend(lines)
@@ -51,10 +71,26 @@ class Trace:
             copy.update(f"{self._instant} {source} {text}\n".encode())
         return copy.hexdigest()
 
+    def end(self) -> None:
+        """Nothing more happens in this instant."""
+        self._flush()
+
     def lines(self) -> Sequence[str]:
         """The kept lines, oldest first; empty unless asked to keep them."""
         pending = [f"{self._instant} {source} {text}" for source, text in sorted(self._pending, key=itemgetter(0))]
         return [*(self._kept or ()), *(pending if self._kept is not None else ())]
+
+
+def _origin() -> str:
+    """Who made it happen: frames of the program and the story, nearest first; not the simulator's, not asyncio's."""
+    frames: list[str] = []
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and len(frames) < ORIGIN_FRAMES:
+        code = frame.f_code
+        if not code.co_filename.startswith(_NOT_THEIRS) or code.co_filename.startswith(_STORIES):
+            frames.append(f"{Path(code.co_filename).name}:{frame.f_lineno} in {code.co_name}")
+        frame = frame.f_back
+    return " < ".join(frames) or "the world itself"
 
 
 def mark(raw: bytes) -> str:

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from sim.ambient import REPLACEMENTS, Ambient
-from sim.env import SimEnv, settle_disk
 from sim.faults import Bandwidth, Clog, Cut, Fault, Latency, Loss, OneWay, Rule
 from sim.loop import SimError, SimLoop
 from sim.machine import Machine, Process
 from sim.network import Network
-from sim.seed import Seed, chance, exponential
-from sim.storage import Fate
+from sim.node import Factory, SimNode
+from sim.plan import Demand, Plan, Planned
+from sim.seed import Seed
 from sim.suite import Memory, StandIn
 from sim.trace import Trace
 from transport.base import SECOND, Env
@@ -38,9 +38,6 @@ START_WITHIN_S = 60.0
 RUN_WITHIN_S = 3600.0
 LOOK_EVERY_NS = (10_000_000, 50_000_000)  # how often ``run_until`` asks its predicate: in the first second, and then
 DATA = "data"
-POWER_CUT = (Fate.LOST, Fate.LOST, Fate.KEPT, Fate.KEPT, Fate.TORN)
-Disks = Literal["drawn", "kept", "lost", "torn", "wiped", "replaced"]
-KILLED = (Fate.LOST, Fate.KEPT)
 
 
 class NodeFailed(SimError):
@@ -63,9 +60,6 @@ class Program(Protocol):
     async def stop(self) -> object: ...
 
 
-Factory = Callable[..., Any]  # (name, *, env, data, **options) -> Program
-
-
 def _mesh_node(name: str, *, env: Env, data: str | None, **options: Any) -> Any:
     """The real node, unchanged. Unless told otherwise all nodes of a world share a secret."""
     from mesh import Node  # late: ``sim`` is imported by programs that have no mesh in them
@@ -73,202 +67,6 @@ def _mesh_node(name: str, *, env: Env, data: str | None, **options: Any) -> Any:
     if "secret" not in options and "open" not in options:
         options["secret"] = "the secret of a world"
     return Node(name, env=env, data=data, **options)
-
-
-class SimNode:
-    """A machine of the world and the program on it. ``node`` is the live program object, a new one after a restart."""
-
-    def __init__(
-        self, world: World, machine: Machine, factory: Factory, data: str | None, options: dict[str, Any]
-    ) -> None:
-        self._world = world
-        self._factory = factory
-        self._data = data
-        self._options = options
-        self.machine = machine
-        self.name = machine.name
-        self.node: Any = None
-        self._env: SimEnv
-        self.started = False
-
-    @property
-    def alive(self) -> bool:
-        """Whether a program runs on it (perhaps paused)."""
-        return self.process is not None and self.process.alive
-
-    @property
-    def answers(self) -> bool:
-        """Whether its program runs, is not paused and has finished starting."""
-        return self.alive and self.started and self.machine.process.held is None  # type: ignore[union-attr]
-
-    @property
-    def process(self) -> Process | None:
-        return self.machine.process
-
-    def boot(self) -> Coroutine[Any, Any, None]:
-        """A new process with a new program; the coroutine starts it."""
-        process = self.machine.boot()
-        env = self._env = SimEnv(process, self._world.network, self._world.suite)
-        build = lambda: self._factory(self.name, env=env, data=self._data, **self._options)  # noqa: E731
-        self.node = process.context.run(build)
-        self._world.note(f"start {self.machine.epoch}", self.name)
-
-        self.started = False
-
-        async def start(node: Any = self.node) -> None:
-            await node.start()
-            self.started = True
-
-        return start()
-
-    def crash(self, disk: Disks = "drawn") -> None:
-        """Cut its power: no ``finally`` runs, nobody is told, what was not synced is lost, kept or torn.
-
-        ``disk``: what becomes of batches in flight ("drawn" by the seed, or all "kept", "lost" or "torn"); "wiped"
-        loses every record and keeps the key, "replaced" loses both.
-        """
-        fates: Sequence[Fate] = POWER_CUT if disk in ("drawn", "wiped", "replaced") else (Fate(disk),)
-        self._end(power=True, fates=fates, kind="crash")
-        self.machine.disk.power_cut()
-        if disk in ("wiped", "replaced"):
-            self.machine.disk.wipe(keep_keys=disk == "wiped")
-            self._world.forgetful.add(self.name)
-            self._world.count(f"disk.{disk}")
-
-    def kill(self) -> None:
-        """End its process (``kill -9``): the kernel lives on and closes its connections; no ``finally`` runs."""
-        self._end(power=False, fates=KILLED, kind="kill")
-        self.machine.disk.close_all()
-
-    def _end(self, *, power: bool, fates: Sequence[Fate], kind: str) -> None:
-        process = self.process
-        if process is None or not process.alive:
-            raise ValueError(f"{self.name} does not run")
-        process.alive = False
-        for fate, count in settle_disk(process, self.machine.seed.stream(f"crash/{process.name}"), fates).items():
-            self._world.count(f"disk.{fate.value}", count)
-        process.end()
-        self.machine.powered = not power
-        self._world.network.process_ended(process, power)
-        self._world.loop.graveyard.append(self.node)
-        self._world.note(kind, self.name)
-        self._world.count(kind)
-
-    def restart(self) -> None:
-        """Boot it again, with the disk it has. Started when this returns (at once, inside a running coroutine)."""
-        self._world.launch([self])
-        self._world.count("restart")
-
-    def stop(self) -> None:
-        """Let it leave in good order, then end its process."""
-        env = self._env
-
-        async def leave(node: Any = self.node) -> None:
-            await node.stop()
-            await env.close()
-
-        self._world.run_in(self, leave())
-        self.exit()
-
-    def exit(self) -> None:
-        """Its process ends by itself."""
-        process = self.process
-        if process is not None and process.alive:
-            process.end()
-            self._world.network.process_ended(process, power=False)
-            self.machine.disk.close_all()
-            self._world.loop.graveyard.append(self.node)
-            self._world.note("exit", self.name)
-
-    def pause(self, seconds: float) -> Fault:
-        """Stop its program in mid-step for so long (a garbage collection, SIGSTOP); then everything due happens."""
-        process = self.process
-        if process is None or not process.alive:
-            raise ValueError(f"{self.name} does not run")
-        world = self._world
-        fault = world.fault("pause", f"{self.name} for {seconds:g} s")
-        fault.gauge = lambda: process.missed + len(process.held or ())
-        process.pause()
-
-        def resume() -> None:
-            world.note("resume", self.name)
-            process.resume()
-
-        fault.undo_with(resume)
-        world.note(f"pause {seconds:g}", self.name)
-        world.loop.at(world.loop.now + round(seconds * 1e9), fault.remove, world.source)
-        return fault
-
-    def skew(self, seconds: float) -> Fault:
-        """Set its wall clock so far off (it may jump back); ``remove`` sets it right."""
-        clock = self.machine.clock
-        clock.offset = round(seconds * 1e9)
-        return self._clock_fault("skew", f"{self.name} by {seconds:g} s", lambda: setattr(clock, "offset", 0))
-
-    def drift(self, parts_per_million: int) -> Fault:
-        """Let its wall clock run fast (or slow) from now on."""
-        clock, loop = self.machine.clock, self._world.loop
-        clock.drift(parts_per_million, loop.now)
-        return self._clock_fault("drift", f"{self.name} by {parts_per_million} ppm", lambda: clock.drift(0, loop.now))
-
-    def _clock_fault(self, kind: str, text: str, undo: Callable[[], None]) -> Fault:
-        clock = self.machine.clock
-        before = clock.reads_wrong
-        fault = self._world.fault(kind, text)
-        fault.gauge = lambda: clock.reads_wrong - before
-        fault.undo_with(undo)
-        self._world.note(f"{kind} {text}", self.name)
-        if clock.offset == 0 and clock.drift_ppm == 0:
-            fault.asked = False  # it was set right: nothing to demand
-        return fault
-
-    def slow_disk(self, mean: float) -> Fault:
-        """Every offloaded work takes longer by a draw of this mean, in seconds."""
-        machine = self.machine
-        fault = self._world.fault("slow_disk", f"{self.name} by {mean:g} s")
-
-        def delay(rng: Any) -> int:
-            fault.fire()
-            return exponential(rng, round(mean * 1e9))
-
-        machine.slowness = delay
-        fault.undo_with(lambda: setattr(machine, "slowness", lambda rng: 0))
-        return fault
-
-    def failing_disk(self, probability: float = 1.0, reason: str = "no space left on device") -> Fault:
-        """Each commit fails with this probability."""
-        machine = self.machine
-        fault = self._world.fault("failing_disk", f"{self.name} {probability:.0%}")
-        rng = machine.seed.stream(f"disk/{self.name}/{fault.key}")
-
-        def refusal() -> str | None:
-            if chance(rng, probability):
-                fault.fire()
-                return reason
-            return None
-
-        machine.disk.refusal = refusal
-        fault.undo_with(lambda: setattr(machine.disk, "refusal", lambda: None))
-        return fault
-
-    def lying_disk(self) -> Fault:
-        """Commits return and are kept in a cache only: the next power cut takes all since the last honest one."""
-        disk = self.machine.disk
-        fault = self._world.fault("lying_disk", self.name)
-        self._world.forgetful.add(self.name)
-        disk.lying, disk.on_lie = True, fault.fire
-        fault.undo_with(lambda: setattr(disk, "lying", False))
-        return fault
-
-    def rot(self, records: int = 1) -> int:
-        """Flip bits on its disk: so many records fail their checksum from now on; how many there were to break."""
-        broken = self.machine.disk.rot(records)
-        self._world.count("disk.rot", broken)
-        self._world.note(f"rot {broken}", self.name)
-        return broken
-
-    def __repr__(self) -> str:
-        return f"SimNode({self.name}{'' if self.alive else ', dead'})"
 
 
 class World:
@@ -284,8 +82,10 @@ class World:
         latency: tuple[float, float] = (LAN_LEAST_S, LAN_MEAN_S),
         program: Factory | None = None,
         keep_trace: bool = False,
+        plan: Plan | None = None,
     ) -> None:
         self.seed = Seed(seed)
+        self.plan = plan or Plan()
         self.loop = SimLoop(self.seed.stream("sched") if order == "random" else None)
         self.trace = Trace(keep_trace)
         self.suite: Suite = StandIn(self.seed) if signatures == "stand-in" else Memory()
@@ -295,8 +95,17 @@ class World:
         self.nodes: list[SimNode] = []
         self.faults: list[Fault] = []
         self.forgetful: set[str] = set()  # names of nodes whose disk was lost, lied or rotted
+        self.operations: list[str] = []  # the clients' operations that were carried out, by name
+        self.waits: list[int] = []  # ns of each ``run_for``, in order, as the story asked for it
+        self.demands: list[Demand] = []
+        self.planned: list[Planned] = []  # the faults that were drawn from the seed
+        self._naming = ""
         self._counts: dict[str, int] = {}
         self._factory: Factory = program or _mesh_node
+        self._settings = [
+            f"tasks in {order} order; signatures: {signatures}",
+            f"latency {latency[0] * 1e3:g} ms and an exponential draw of {latency[1] * 1e3:g} ms more",
+        ]
         self._ambient = Ambient(self.loop, self.seed)
         self._closed = False
         REPLACEMENTS.acquire()
@@ -310,7 +119,17 @@ class World:
 
     def run_for(self, seconds: float) -> None:
         """Let so much time pass."""
-        self._drive(self.loop.now + round(seconds * 1e9), None)
+        self._drive(self.loop.now + self.wait(seconds), None)
+
+    def run_to(self, when: int) -> None:
+        """Let time pass until ``when``, in ns; not at all if that is past."""
+        if when > self.loop.now:
+            self._drive(when, None)
+
+    def wait(self, seconds: float) -> int:
+        """The ns that a wait of the story's lasts: as long as it says, unless a replay makes it shorter."""
+        self.waits.append(round(seconds * 1e9))
+        return self.plan.waits.get(len(self.waits) - 1, self.waits[-1])
 
     def run_until(self, predicate: Callable[..., object], within: float = 10.0) -> float:
         """Let time pass until ``predicate()`` (or ``predicate(world)``, if it takes one) is true; the seconds it took.
@@ -319,16 +138,20 @@ class World:
         what the predicate's ``explain(world)`` says, if it has one, is told.
         """
         began, deadline = self.loop.now, self.loop.now + round(within * 1e9)
+        name = getattr(predicate, "name", None) or getattr(predicate, "__qualname__", repr(predicate))
+        demand = Demand(str(name), began, within)
+        self.demands.append(demand)
         takes = [each for each in inspect.signature(predicate).parameters.values() if each.default is each.empty]
         arguments = (self,) if takes and takes[0].kind is not takes[0].VAR_POSITIONAL else ()
         while not predicate(*arguments):
             if self.loop.now >= deadline:
                 explain = getattr(predicate, "explain", None)
-                name = getattr(predicate, "name", None) or getattr(predicate, "__qualname__", repr(predicate))
+                demand.held = False
                 raise NotReached(f"{name} did not hold within {within:g} s" + (f": {explain(self)}" if explain else ""))
             step = LOOK_EVERY_NS[self.loop.now - began >= SECOND]
             self._drive(min(deadline, self.loop.now + step), None)
-        return (self.loop.now - began) / 1e9
+        demand.held, demand.took = True, (self.loop.now - began) / 1e9
+        return demand.took
 
     def run(self, coroutine: Coroutine[Any, Any, T], within: float = RUN_WITHIN_S) -> T:
         """Run a coroutine of the tester's own, on no node: its result, or ``NotReached`` past ``within``."""
@@ -343,17 +166,24 @@ class World:
         self._finish(task, within)
         return task.result()
 
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin a coroutine of the tester's own, on no node, and do not wait: what it raises fails the run."""
+        return self._start(coroutine, None)
+
     def start_in(self, node: SimNode, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Begin a coroutine as part of ``node``'s program and do not wait: what it raises fails the run."""
-        process = node.process
-        assert process is not None
-        task = self.loop.create_task(coroutine, context=process.context.copy())
+        assert node.process is not None
+        return self._start(coroutine, node.process)
+
+    def _start(self, coroutine: Coroutine[Any, Any, None], process: Process | None) -> asyncio.Task[None]:
+        context = None if process is None else process.context
+        task = self.loop.create_task(coroutine, context=None if context is None else context.copy())
 
         def ended(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and (wrong := task.exception()) is not None:
                 self.loop.failures.append((process, f"in {task.get_name()}", wrong))
 
-        task.add_done_callback(ended, context=process.context)
+        task.add_done_callback(ended, context=context)
         return task
 
     def _finish(self, task: asyncio.Task[Any], within: float) -> None:
@@ -436,12 +266,18 @@ class World:
 
     def _register(self, fault: F) -> F:
         same = sum(each.kind == fault.kind for each in self.faults)
-        fault.key = fault.kind if same == 0 else f"{fault.kind}#{same + 1}"
+        fault.key = self._naming or (fault.kind if same == 0 else f"{fault.kind}#{same + 1}")
+        fault.began = self.loop.now
+        fault.on_end = lambda: setattr(fault, "ended", self.loop.now)
+        if fault.key in self.plan.left_out:
+            fault.muted, fault.asked, fault.active, fault.ended = True, False, False, fault.began
         self.faults.append(fault)
         return fault
 
     def _rule(self, rule: Rule) -> Rule:
         self._register(rule)
+        if rule.muted:
+            return rule
         self.network.add(rule)
 
         def undo() -> None:
@@ -452,7 +288,23 @@ class World:
         self.note(f"begin {rule.key} {rule.text}")
         return rule
 
-    def partition(self, *groups: Iterable[SimNode]) -> Rule:
+    @contextmanager
+    def naming(self, name: str) -> Iterator[None]:
+        """Faults that begin in here are called ``name``, so that leaving others out changes neither name nor draws."""
+        before, self._naming = self._naming, name
+        try:
+            yield
+        finally:
+            self._naming = before
+
+    def operation(self, name: str) -> bool:
+        """Whether a client may carry out its operation of this name: always, unless a replay leaves it out."""
+        if not self.plan.wants(name):
+            return False
+        self.operations.append(name)
+        return True
+
+    def partition(self, *groups: Iterable[SimNode | str]) -> Rule:
         """Cut the groups off from one another (one group: from everybody else), until removed."""
         sides = [_names(group) for group in groups]
         if len(sides) == 1:
@@ -511,6 +363,10 @@ class World:
         """One hash of everything that happened so far: messages, disk, faults, lives."""
         return self.trace.digest()
 
+    def settings(self) -> list[str]:
+        """What it was made with, in words."""
+        return list(self._settings)
+
     @property
     def stats(self) -> dict[str, Any]:
         """What became of frames and datagrams, how often each fault fired, what befell machines and disks."""
@@ -519,7 +375,7 @@ class World:
             "steps": self.loop.steps,
             "frames": dict(self.network.frames),
             "datagrams": dict(self.network.datagrams),
-            "faults": {fault.key: fault.fired for fault in self.faults},
+            "faults": {fault.key: fault.fired for fault in self.faults if not fault.muted},
             "disks": {each.name: each.machine.disk.commits for each in self.nodes},
             "machines": dict(sorted(self._counts.items())),
         }
@@ -566,8 +422,10 @@ class World:
 
 
 def _names(who: Any) -> list[str]:
-    """The names of one node or of several."""
-    return [who.name] if isinstance(who, SimNode) else [each.name for each in who]
+    """The names of one node or of several, also of some that are not born yet."""
+    if isinstance(who, SimNode | str):
+        who = (who,)
+    return [each.name if isinstance(each, SimNode) else each for each in who]
 
 
 def _both_ways(between: tuple[Any, Any] | None) -> set[tuple[str, str]] | None:

@@ -29,7 +29,8 @@ CORES = (
     "transport/candidates.py", "transport/porch.py", "transport/audit.py", "transport/rounds.py",
     "transport/address.py", "transport/discovery/scoutcore.py",
     "transport/link.py", "transport/dialer.py",  # on callbacks alone
-    "mesh/config.py", "mesh/state/config.py", "mesh/errors.py", "mesh/messages.py", "mesh/protocol/*",
+    "mesh/config.py", "mesh/state/config.py", "mesh/messaging/config.py", "mesh/messaging/pattern.py",
+    "mesh/messaging/window.py", "mesh/errors.py", "mesh/messages.py", "mesh/protocol/*",
     "mesh/agents/scheduler.py", "mesh/agents/task.py",
     "mesh/cli/doctor.py", "mesh/cli/values.py", "mesh/cli/requests.py",
 )  # fmt: skip

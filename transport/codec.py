@@ -26,6 +26,7 @@ Value: TypeAlias = Union[bool, int, float, str, bytes, "Sequence[Value]", "Mappi
 _PLAIN = frozenset((bool, type(None), bytes, str, int))  # nothing to check that the encoder does not
 _TEXT = frozenset((str,))
 _CONTAINER_HEADS = bytes((*range(0x80, 0xA0), *range(0xDC, 0xE0)))
+_decode = msgspec.msgpack.Decoder().decode
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode  # the same bytes as ``crdt.value``
 
 
@@ -51,6 +52,8 @@ def decode_value(raw: bytes) -> Value:
     """
     if not 0 < len(raw) <= VALUE_BYTES_MAX:
         raise ValueRefused(f"a value has 1 to {VALUE_BYTES_MAX} bytes, this one {len(raw)}")
+    if raw[0] not in _CONTAINER_HEADS:
+        return _decode_plain(raw)
     # Bytes that look like a container's head are at least as many as containers: nearly always few, so no scan.
     if len(raw) - len(raw.translate(None, _CONTAINER_HEADS)) > CONTAINERS_MAX:
         _scan(raw)
@@ -61,6 +64,17 @@ def decode_value(raw: bytes) -> Value:
     if encode_value(value) != raw:
         raise ValueRefused("an encoding that is not the canonical one")
     return cast(Value, value)
+
+
+def _decode_plain(raw: bytes) -> Value:
+    """The same for what is no list and no dict: nothing can nest, so the faster decoder is as safe."""
+    try:
+        value: Value = _decode(raw)
+    except (msgspec.MsgspecError, ValueError) as wrong:
+        raise ValueRefused(f"bytes that are no value ({type(wrong).__name__})") from None
+    if encode_value(value) != raw:  # which also refuses what is no value here: extensions, dates
+        raise ValueRefused("an encoding that is not the canonical one")
+    return value
 
 
 def _check(value: Any, depth: int, containers: int, path: str) -> int:

@@ -27,7 +27,8 @@ GENESIS = bytes(HASH_BYTES)  # what the first frame of a log has for its previou
 PURPOSE = b"frame"
 
 _HEADER = struct.Struct(">BB8s40sQHIQ16sB")
-KIND_CHANGES = 1
+KIND_CHANGES = 1  # a space's log: journaled, repaired for ever
+KIND_TOPIC = 2  # messages on topics: a log that lives as long as its node, kept in memory for a moment
 BODY_HASH_BYTES = 32
 STUB_BYTES_MIN = _HEADER.size + 1 + BODY_HASH_BYTES + SIGNATURE_BYTES
 STUB_BYTES_MAX = _HEADER.size + STREAM_BYTES_MAX + BODY_HASH_BYTES + SIGNATURE_BYTES
@@ -36,6 +37,11 @@ STUB_BYTES_MAX = _HEADER.size + STREAM_BYTES_MAX + BODY_HASH_BYTES + SIGNATURE_B
 def is_signed_frame(raw: bytes) -> bool:
     """Whether link bytes claim to be a signed frame; link messages are MessagePack arrays and start otherwise."""
     return raw[:1] == bytes((VERSION,))
+
+
+def kind_of(raw: bytes) -> int:
+    """What kind of log a signed frame claims to be of; 0 when it is too short to say."""
+    return raw[1] if len(raw) > 1 else 0
 
 
 def array_header(items: int) -> bytes:

@@ -6,7 +6,7 @@
 
 Varints are LEB128, at most 9 bytes, in their shortest form. Credit covers frame bytes and only rises; a sender starts
 with none, and each side opens with one entry for every lane but CONTROL, which needs no credit. Nothing is dropped: a
-full lane takes no frame, and says so.
+full lane takes no frame, and says so. A message above 64 KiB holds one frame, so that handling one is never long.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from transport.base import FRAME_BYTES_MAX, MESSAGE_BYTES_MAX, Lane
 from transport.errors import Misuse, PeerFault
 from transport.identity import NodeId
 
+COALESCED_BYTES_MAX = 64 << 10  # of a message with several frames: a constant of the protocol
 _CREDIT = 0x10
 _LANES = tuple(Lane)
 _FLOW = (Lane.DIRECT, Lane.BROADCAST, Lane.SYNC)  # those under credit
@@ -38,8 +39,10 @@ class LanesConfig:
     def __post_init__(self) -> None:
         if min(self.window_bytes, self.outbound_bytes_max) < FRAME_BYTES_MAX:
             raise ValueError(f"a lane must take one largest frame of {FRAME_BYTES_MAX} bytes, got {self}")
-        if not 0 < self.message_bytes <= MESSAGE_BYTES_MAX or self.passed_over_bytes_max <= 0:
-            raise ValueError(f"need 0 < message_bytes <= {MESSAGE_BYTES_MAX} and 0 < passed_over_bytes_max, got {self}")
+        if not 0 < self.message_bytes <= COALESCED_BYTES_MAX - 1024 or self.passed_over_bytes_max <= 0:
+            raise ValueError(
+                f"need 0 < message_bytes <= {COALESCED_BYTES_MAX - 1024} and 0 < passed_over_bytes_max, got {self}"
+            )
 
 
 class Lanes:
@@ -143,6 +146,8 @@ class Lanes:
             if kind < 4:
                 if not 0 < number <= FRAME_BYTES_MAX or at + number > end:
                     raise PeerFault(self._peer, "a frame lies inside its message and has 1 B to 1 MiB")
+                if frames and end > COALESCED_BYTES_MAX:
+                    raise PeerFault(self._peer, f"a message above {COALESCED_BYTES_MAX} bytes holds one frame")
                 lane = _LANES[kind]
                 self._arrived[lane] += number
                 if self._arrived[lane] > self._granted[lane]:
@@ -165,7 +170,10 @@ class Lanes:
         if size < 0 or self._consumed[lane] + size > self._arrived[lane]:
             raise Misuse(f"{lane.name}: more bytes consumed than came in")
         self._consumed[lane] += size
-        if self._consumed[lane] + self._config.window_bytes - self._granted[lane] >= self._config.window_bytes // 4:
+        # Told in steps of a quarter, but never so late that a largest frame would wait for credit nobody announces.
+        window = self._config.window_bytes
+        rise = self._consumed[lane] + window - self._granted[lane]
+        if rise and rise >= min(window // 4, window - FRAME_BYTES_MAX):
             self._grant(lane)
             return True
         return False

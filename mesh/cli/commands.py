@@ -31,7 +31,7 @@ gossamer = Group(
         "Shared state": (
             "get", "put", "incr", "decr", "add", "remove", "delete", "dump", "digest", "watch"
         ),
-        "Messages": ("send", "request"),
+        "Messages": ("send", "request", "publish", "subscribe", "dead-letters"),
         "Try it": ("demo", "sim", "completion"),
     },
 )  # fmt: skip
@@ -186,8 +186,15 @@ def members(data: Path | None, mesh: str | None, as_json: bool) -> None:
     """List who is in the mesh, this node included."""
     with _client(data, mesh) as client:
         rows = client.ask("members")
-    shown = [{**row, "id": row["id"][:8], "address": next(iter(row["addresses"]), None)} for row in rows]
+    shown = [
+        {**row, "id": row["id"][:8], "address": next(iter(row["addresses"]), None), "rtt_ms": _brief(row["rtt_ms"])}
+        for row in rows
+    ]
     Output(json=as_json).table(shown, ("name", "state", "id", "address", "rtt_ms"), full=rows)
+
+
+def _brief(number: float | None) -> str | None:
+    return None if number is None else f"{number:.1f}"
 
 
 @gossamer.command()
@@ -381,15 +388,25 @@ def watch(key: str | None, space: str, data: Path | None, mesh: str | None, as_j
 @gossamer.command()
 @click.argument("to")
 @click.argument("value")
+@click.option("--durable", is_flag=True, help="Keep it on disk here, and send it until it was handled there.")
+@click.option(
+    "--ttl", type=click.FloatRange(min=0.001, max=10**9), default=None, help="Seconds after which it is given up."
+)
 @node_options
-def send(to: str, value: str, data: Path | None, mesh: str | None, as_json: bool) -> None:
-    """Send VALUE to the node TO (a name or an id), at most once. Nothing tells whether it was handled."""
+def send(
+    to: str, value: str, durable: bool, ttl: float | None, data: Path | None, mesh: str | None, as_json: bool
+) -> None:
+    """Send VALUE to the node TO (a name or an id).
+
+    At most once, and nothing tells whether it was handled; with --durable at least once, also if TO is away now: its
+    number is printed once it is on disk here.
+    """
     from mesh.cli.values import parse
 
     body = parse(value)
     with _client(data, mesh) as client:
-        client.ask("send", to=to, body=body)
-    Output(json=as_json).value(True, "sent")
+        letter = client.ask("send", to=to, body=body, durable=durable, ttl=ttl)
+    Output(json=as_json).value(letter or True, letter or "sent")
 
 
 @gossamer.command()
@@ -408,6 +425,66 @@ def request(to: str, name: str, value: str, timeout: float, data: Path | None, m
     with _client(data, mesh) as client:
         answer = client.ask("request", wait=timeout + 5, to=to, name=name, body=body, timeout=timeout)
     Output(json=as_json).value(answer)
+
+
+@gossamer.command()
+@click.argument("topic")
+@click.argument("value")
+@node_options
+def publish(topic: str, value: str, data: Path | None, mesh: str | None, as_json: bool) -> None:
+    """Publish VALUE on TOPIC (orders.eu.new) to whoever subscribed, on any member; nobody keeps it for later."""
+    from mesh.cli.values import parse
+
+    body = parse(value)
+    with _client(data, mesh) as client:
+        client.ask("publish", topic=topic, body=body)
+    Output(json=as_json).value(True, "published")
+
+
+@gossamer.command()
+@click.argument("pattern")
+@node_options
+def subscribe(pattern: str, data: Path | None, mesh: str | None, as_json: bool) -> None:
+    """Print what is published on topics like PATTERN, until Ctrl-C: * is one level, ** any number (orders.*.new).
+
+    What did not arrive and is known is told as a line of its own: {"dropped": N} with --json.
+    """
+    from mesh.cli.values import show
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: exit 0
+    out = Output(json=as_json)
+    with suppress(KeyboardInterrupt), _client(data, mesh) as client:
+        for message in client.stream("subscribe", pattern=pattern):
+            if "dropped" in message:
+                out.value(message, f"({message['dropped']} messages did not arrive)")
+            else:
+                text = f"{show(message['topic'])} = {show(message['body'])}  ({message['sender'][:8]})"
+                out.value(message, text)
+
+
+@gossamer.command("dead-letters")
+@click.argument("action", type=click.Choice(("list", "redeliver")), default="list")
+@click.argument("letter", metavar="[ID]", required=False)
+@node_options
+def dead_letters(action: str, letter: str | None, data: Path | None, mesh: str | None, as_json: bool) -> None:
+    """List durable messages of this node that were given up, or send one again (redeliver ID)."""
+    from mesh.cli.values import show
+
+    if (letter is None) == (action == "redeliver"):
+        raise click.UsageError("redeliver takes the ID of one letter, list takes none")
+    out = Output(json=as_json)
+    with _client(data, mesh) as client:
+        if action == "redeliver":
+            again = client.ask("redeliver", letter=letter)
+            out.value(again, f"goes again as {again}")
+            return
+        letters = client.ask("dead-letters")
+        if as_json:
+            out.value(letters)
+            return
+        for each in letters:
+            text = f"{each['id']}  to {each['to'][:8]}  {show(each['body'])}  ({show(each['reason'])})"
+            out.value(each, text)
 
 
 # -- try it ----------------------------------------------------------------------------------------------------------

@@ -36,6 +36,9 @@ OUTCOMES = {
     "closed": ("it hung up during the handshake", "look at what it printed; it is tried again"),
 }
 
+_REFUSALS = frozenset(("wrong-mesh", "wrong-secret", "wrong-version", "bad-proof"))
+_WITH_DETAIL = frozenset(("tls", "invalid", "malformed", "declined", "wrong-version", "closed"))
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -66,8 +69,8 @@ def diagnose(status: Row, members: Sequence[Row], explained: Sequence[Row]) -> l
         Finding("bad" if not alive else "note", f"{each['name']} is {each['state']}", "it is dialled again by itself")
         for each in away
     ]
-    findings += _dials(explained, {each["id"] for each in alive})
-    findings += _turned_away(explained)
+    findings += _dials(explained, found_somebody=bool(alive))
+    findings += _turned_away(explained, found_somebody=bool(alive))
     findings += _sources(explained, status, found_somebody=bool(others))
     findings += _noticed(explained)
     return findings
@@ -82,29 +85,31 @@ def _first_remedy(status: Row) -> str:
     return ""
 
 
-def _dials(explained: Sequence[Row], alive: set[str]) -> Iterator[Finding]:
-    """Addresses that were tried and did not answer as they should. A peer that is linked elsewhere is well."""
+def _dials(explained: Sequence[Row], *, found_somebody: bool) -> Iterator[Finding]:
+    """Addresses that were tried and did not answer as they should.
+
+    Bad while nobody was found at all, or where somebody refuses who was named on purpose; strangers on the same LAN,
+    and a stale address among good ones, are worth a note.
+    """
     for row in explained:
         if row["kind"] != "candidate" or row.get("linked"):
             continue
         if row.get("denied"):
             yield Finding("bad", f"{_who(row)} is cut off on purpose (--chaos)", "gossamer up without --chaos")
             continue
-        level = "note" if row.get("node") in alive else "bad"
         for each in row.get("addresses", ()):
             outcome = each["outcome"]
             if outcome in ("linked", "not tried"):
                 continue
             means, remedy = OUTCOMES.get(outcome, (outcome, ""))
-            detail = f" ({each['detail']})" if each.get("detail") else ""
-            # a selfie of a hint is our own address come back to us, which is how it should be
-            harmless = outcome in ("selfie", "declined")
-            yield Finding(
-                "note" if harmless else level, f"dialled {each['address']}, {_who(row)}: {means}{detail}", remedy
-            )
+            detail = f" ({each['detail']})" if each.get("detail") and outcome in _WITH_DETAIL else ""
+            named = "bootstrap" in row.get("sources", ()) and outcome in _REFUSALS
+            # one's own address that comes back as a hint is no fault, nor is a link that was not wanted twice
+            level = "note" if outcome in ("selfie", "declined") or (found_somebody and not named) else "bad"
+            yield Finding(level, f"dialled {each['address']}, {_who(row)}: {means}{detail}", remedy)
 
 
-def _turned_away(explained: Sequence[Row]) -> Iterator[Finding]:
+def _turned_away(explained: Sequence[Row], *, found_somebody: bool) -> Iterator[Finding]:
     """Who dialled this node and was refused in the handshake: each reason and host once."""
     seen: dict[tuple[str, str], int] = {}
     for row in explained:
@@ -114,7 +119,7 @@ def _turned_away(explained: Sequence[Row]) -> Iterator[Finding]:
     for (host, reason), count in seen.items():
         means, remedy = OUTCOMES.get(reason, (reason, ""))
         times = "" if count == 1 else f" ({count} times)"
-        bad = reason in ("wrong-secret", "wrong-mesh", "wrong-version", "bad-proof")
+        bad = reason in _REFUSALS and not found_somebody
         yield Finding("bad" if bad else "note", f"a handshake with {host} was refused{times}: {means}", remedy)
 
 

@@ -61,11 +61,24 @@ def announce(data: Path) -> Path | None:
     link = folder / _RUNNING / str(os.getpid())
     try:
         link.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for other in link.parent.iterdir():
+            if other.name.isdigit() and not _is_alive(int(other.name)):
+                other.unlink(missing_ok=True)  # of a node that was killed
         link.unlink(missing_ok=True)
         link.symlink_to(resolved)
     except OSError:
         return None  # a convenience only: with --data the node is found all the same
     return link
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def data_directories() -> list[Path]:

@@ -112,10 +112,12 @@ class Watch(Request, frozen=True, tag="watch"):
 
 
 class Send(Request, frozen=True, tag="send"):
-    """A message to one node."""
+    """A message to one node; ``durable``: answered with its id once it is on disk, else with an empty one."""
 
     to: Name
     body: Any
+    durable: bool = False
+    ttl: Annotated[float, Meta(gt=0, le=10**9)] | None = None
 
 
 class Ask(Request, frozen=True, tag="request"):
@@ -125,6 +127,29 @@ class Ask(Request, frozen=True, tag="request"):
     name: Name
     body: Any
     timeout: Seconds = 10.0
+
+
+class Publish(Request, frozen=True, tag="publish"):
+    """A message to whoever subscribed."""
+
+    topic: Name
+    body: Any
+
+
+class Subscribe(Request, frozen=True, tag="subscribe"):
+    """Messages on topics from now on: a stream, in which ``{"dropped": n}`` counts what did not arrive."""
+
+    pattern: Name
+
+
+class DeadLetters(Request, frozen=True, tag="dead-letters"):
+    """Durable messages that were given up."""
+
+
+class Redeliver(Request, frozen=True, tag="redeliver"):
+    """Send one of them again; answered with its new id."""
+
+    letter: Name
 
 
 class Cut(Request, frozen=True, tag="cut"):
@@ -140,7 +165,7 @@ class Heal(Request, frozen=True, tag="heal"):
 AnyRequest: TypeAlias = (
     Status | Members | Explain | Leave
     | Get | Keys | Put | Increment | Add | Remove | Field | Delete | Dump | Digest | Watch
-    | Send | Ask | Cut | Heal
+    | Send | Ask | Publish | Subscribe | DeadLetters | Redeliver | Cut | Heal
 )  # fmt: skip
 
 _decoder: msgspec.msgpack.Decoder[AnyRequest] = msgspec.msgpack.Decoder(AnyRequest)

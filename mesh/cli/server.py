@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from mesh import Member, Node
+from crdt import TypeClash
+from mesh import Member, Node, Space
 from mesh.cli import requests as ask
 from mesh.cli.control import ANSWER_BYTES_MAX, LENGTH, REQUEST_BYTES_MAX, pack
 from mesh.cli.errors import ControlError
@@ -123,11 +124,12 @@ class ControlServer:
         try:
             request = ask.decode(await reader.readexactly(size))
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError) as wrong:
-            await self._tell(writer, _error("Malformed", f"{wrong}; is the command of another version?"))
+            await self._tell(writer, _error("Malformed", f"the request is not valid: {wrong}"))
             return True
         try:
-            if isinstance(request, ask.Watch):
-                await self._stream(self._watch(request), reader, writer)
+            if isinstance(request, ask.Watch | ask.Subscribe):
+                items = self._watch(request) if isinstance(request, ask.Watch) else self._subscribe(request)
+                await self._stream(items, reader, writer)
                 return False
             await self._tell(writer, {"ok": await self._answer(request)})
         except self._expected as failed:
@@ -202,8 +204,19 @@ class ControlServer:
             case ask.Digest():
                 return self._node.space(request.space).digest()
             case ask.Send():
-                await self._node.send(self._receiver(request.to), request.body)
+                to = self._receiver(request.to)
+                return await self._node.send(to, request.body, durable=request.durable, ttl=request.ttl)
+            case ask.Publish():
+                await self._node.publish(request.topic, request.body)
                 return True
+            case ask.DeadLetters():
+                return [
+                    {"id": each.id, "to": str(each.to), "body": each.body, "reason": each.reason, "tries": each.tries,
+                     "made_ms": each.made_ms}
+                    for each in self._node.dead_letters()
+                ]  # fmt: skip
+            case ask.Redeliver():
+                return await self._node.redeliver(request.letter)
             case ask.Ask():
                 to = self._receiver(request.to)
                 return await self._node.request(to, request.name, request.body, timeout=request.timeout)
@@ -232,9 +245,9 @@ class ControlServer:
                     counter.decrement(-amount)
                 answer = counter.value
             case ask.Add(key=key, value=value):
-                space.set(key).add(value)
+                _set(space, key).add(value)
             case ask.Remove(key=key, value=value):
-                space.set(key).discard(value)
+                _set(space, key).discard(value)
             case ask.Field(key=key, field=field, value=value):
                 space.map(key)[field] = value
             case ask.Delete(key=key):
@@ -250,6 +263,17 @@ class ControlServer:
                 "space": request.space, "key": event.key, "path": list(event.path), "type": event.type,
                 "value": event.value, "origin": str(event.origin), "local": event.local,
             }  # fmt: skip
+
+    async def _subscribe(self, request: ask.Subscribe) -> AsyncGenerator[Any, None]:
+        told = 0
+        async with self._node.subscribe(request.pattern) as messages:
+            async for message in messages:
+                if messages.dropped > told:
+                    yield {"dropped": messages.dropped - told}
+                    told = messages.dropped
+                yield {
+                    "topic": message.topic, "body": message.body, "sender": str(message.sender), "id": message.id
+                }  # fmt: skip
 
     def _status(self) -> dict[str, Any]:
         node = self._node
@@ -270,6 +294,17 @@ class ControlServer:
     def _needs_chaos(self) -> None:
         if not self._chaos:
             raise NotSo("this node breaks nothing on purpose; start it with: gossamer up --chaos")
+
+
+def _set(space: Space, key: str) -> Any:
+    """The set under ``key``, of whichever of the two kinds is there; a new one is add-wins."""
+    try:
+        return space.set(key)
+    except TypeClash as clash:
+        try:
+            return space.set(key, remove_wins=True)
+        except TypeClash:
+            raise clash from None
 
 
 def member_fields(member: Member) -> dict[str, Any]:

@@ -130,20 +130,32 @@ def _runs(data: Path) -> bool:
     return True
 
 
+def _end_by_signal(loop: asyncio.AbstractEventLoop, over: asyncio.Event) -> None:
+    """SIGTERM, Ctrl-C and a closed terminal end the node politely; a second Ctrl-C ends it at once."""
+
+    def interrupted() -> None:
+        over.set()
+        loop.remove_signal_handler(signal.SIGINT)
+
+    with contextlib.suppress(NotImplementedError):
+        loop.add_signal_handler(signal.SIGINT, interrupted)
+        loop.add_signal_handler(signal.SIGTERM, over.set)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+            loop.add_signal_handler(signal.SIGHUP, over.set)
+
+
 async def run(wish: Wish) -> None:
     """Run a node until it is told to end; then the others see it leave."""
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):
-            loop.add_signal_handler(number, over.set)
+    _end_by_signal(loop, over)
     if wish.open:
         complain(OPEN_WARNING, "use --secret-file to choose who joins")
     node, data = await start_node(wish)
     lines = EventLines(loop, json=wish.json)
 
     @node.on_message
-    async def show_message(message: Message) -> None:
+    async def show_message(message: Message[Any]) -> None:
         fields = {"event": "message", "from": str(message.sender), "body": message.body}
         lines.event(fields, f"message from {message.sender.short}: {show(message.body)}")
 

@@ -3,6 +3,6 @@
 Streams, topics, groups and the durable outbox are the next rooms here.
 """
 
-from mesh.messaging.direct import Message, Request
+from mesh.messaging.handler import Message, Request
 
 __all__ = ["Message", "Request"]

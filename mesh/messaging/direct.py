@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from mesh.errors import AnswerLost, Busy, HandlerFailed, MeshError, NoHandler, NotReached, RequestTimeout
+from mesh.errors import AnswerLost, Expired, HandlerFailed, NotReached, RequestTimeout
 from mesh.messages import Abandon, LinkMessage, Reply, Send
 from mesh.messages import Request as RequestMessage
+from mesh.messaging.faults import BODY, BUSY, FAILED, INVALID, NO_HANDLER, failure
+from mesh.messaging.handler import BodyRefused, Handler, Message, Request
 from transport.base import Env, Lane, Timer
 from transport.codec import Value, decode_value, encode_value
 from transport.errors import ValueRefused
@@ -26,28 +27,8 @@ log = logging.getLogger("gossamer")
 
 HANDLERS_MAX = 1024  # running at once for all peers; the next question is answered "busy", the next message dropped
 BUDGET_MS_MAX = 7 * 24 * 3600 * 1000
-NO_HANDLER, FAILED, BUSY, INVALID = "no-handler", "failed", "busy", "invalid"
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What arrived by ``node.send``."""
-
-    body: Any
-    sender: NodeId
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What arrived by ``node.request``. ``deadline`` is event loop time in seconds: ``asyncio.timeout_at`` takes it."""
-
-    body: Any
-    sender: NodeId
-    deadline: float
-
-
-MessageHandler = Callable[[Message], Awaitable[object]]
-RequestHandler = Callable[[Request], Awaitable[Any]]
+PRIORITIES = ("high", "normal", "low")
+Priority = Literal["high", "normal", "low"]
 
 
 class Sender(Protocol):
@@ -61,18 +42,28 @@ class Direct:
 
     def __init__(self, env: Env, *, send: Sender, is_linked: Callable[[NodeId], bool], dropped: Counter[str]) -> None:
         self._env, self._send, self._is_linked, self.dropped = env, send, is_linked, dropped
-        self.on_send: MessageHandler | None = None
-        self.handlers: dict[str, RequestHandler] = {}
+        self.on_send: Handler | None = None
+        self.handlers: dict[str, Handler] = {}
         self._waiting: dict[int, tuple[NodeId, str, asyncio.Future[Any]]] = {}
         self._running: dict[tuple[NodeId, int], Timer] = {}
-        self._room: dict[NodeId, deque[asyncio.Future[None]]] = {}
+        self._room: dict[tuple[NodeId, Lane], deque[asyncio.Future[None]]] = {}
         self._number = 0
 
     # -- the caller's side -----------------------------------------------------------------------------------------
 
-    async def send(self, peer: NodeId, body: Value) -> None:
-        """Queue ``body`` for ``peer``; waits only for room on the link. Raises ``NotReached``: nothing was sent."""
-        await self._queue(peer, Send(encode_value(body)))
+    async def send(self, peer: NodeId, body: Value, ttl_s: float | None = None, priority: Priority = "normal") -> None:
+        """Queue ``body`` for ``peer``; waits only for room on the link, ``ttl_s`` at most. Raises ``NotReached`` and
+        ``Expired``: nothing was sent. A low priority goes behind topics and repair, and has room of its own."""
+        message = Send(encode_value(body))
+        lane = Lane.SYNC if priority == "low" else Lane.DIRECT
+        if self._send(peer, message, lane):
+            return
+        try:
+            async with asyncio.timeout(ttl_s):
+                await self.queue(peer, message, lane)
+        except TimeoutError:
+            assert ttl_s is not None
+            raise Expired(peer, ttl_s) from None
 
     async def request(self, peer: NodeId, name: str, body: Value, timeout_s: float) -> Any:
         """The answer of ``peer``'s handler ``name``. Raises ``NotReached``, ``AnswerLost``,
@@ -84,7 +75,7 @@ class Direct:
         budget_ms = min(BUDGET_MS_MAX, max(0, int(timeout_s * 1000)))
         try:
             async with asyncio.timeout(timeout_s):
-                await self._queue(peer, RequestMessage(number, name, budget_ms, encode_value(body)))
+                await self.queue(peer, RequestMessage(number, name, budget_ms, encode_value(body)))
                 return await answer
         except TimeoutError:
             raise RequestTimeout(peer, name, timeout_s) from None
@@ -93,19 +84,20 @@ class Direct:
             if answer.cancelled() or not answer.done():
                 self._send(peer, Abandon(number), Lane.CONTROL)
 
-    async def _queue(self, peer: NodeId, message: LinkMessage) -> None:
-        while not self._send(peer, message, Lane.DIRECT):
+    async def queue(self, peer: NodeId, message: LinkMessage, lane: Lane = Lane.DIRECT) -> None:
+        """Send once the lane to ``peer`` has room. Raises ``NotReached``: nothing was sent."""
+        while not self._send(peer, message, lane):
             if not self._is_linked(peer):
                 raise NotReached(peer, "no link to it")
             room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._room.setdefault(peer, deque()).append(room)
+            self._room.setdefault((peer, lane), deque()).append(room)
             await room
 
     # -- the link's side -------------------------------------------------------------------------------------------
 
-    def writable(self, peer: NodeId) -> None:
-        """The DIRECT lane to ``peer`` has room again: those who wait try again, in order."""
-        for room in self._room.pop(peer, ()):
+    def writable(self, peer: NodeId, lane: Lane) -> None:
+        """The lane to ``peer`` has room again: those who wait try again, in order."""
+        for room in self._room.pop((peer, lane), ()):
             if not room.done():
                 room.set_result(None)
 
@@ -116,18 +108,18 @@ class Direct:
                 answer.set_exception(AnswerLost(peer, name))
         for key in [each for each in self._running if each[0] == peer]:
             self._running.pop(key).cancel()
-        self.writable(peer)
+        for lane in Lane:
+            self.writable(peer, lane)
 
     def on_message(self, peer: NodeId, message: LinkMessage) -> None:
         """A direct message came from ``peer``."""
         match message:
             case Send(body):
-                self._number += 1
-                self._start(peer, -self._number, self._handle(peer, -self._number, body))
+                self.on_broadcast(peer, body)
             case RequestMessage(number, name, budget_ms, body):
                 if len(self._running) >= HANDLERS_MAX:
                     self._reply(peer, number, BUSY, None)
-                elif name not in self.handlers:
+                elif name not in self.handlers or self.handlers[name].is_stream:
                     self._reply(peer, number, NO_HANDLER, None)
                 else:
                     self._start(peer, number, self._answer(peer, number, name, budget_ms, body))
@@ -139,13 +131,18 @@ class Direct:
             case _:
                 raise AssertionError(message)
 
+    def on_broadcast(self, sender: NodeId, body: bytes) -> None:
+        """A message of ``sender`` that nobody waits for."""
+        self._number += 1
+        self._start(sender, -self._number, self._handle(sender, -self._number, body))
+
     def close(self) -> None:
         """End every handler and fail every question; nothing of it is answered any more."""
         for task in self._running.values():
             task.cancel()
         self._running.clear()
-        for peer in list(self._room):
-            self.writable(peer)
+        for peer, lane in list(self._room):
+            self.writable(peer, lane)
         for peer, name, answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(AnswerLost(peer, name))
@@ -160,9 +157,12 @@ class Direct:
     async def _handle(self, peer: NodeId, number: int, body: bytes) -> None:
         assert self.on_send is not None
         try:
-            await self.on_send(Message(decode_value(body), peer))
+            await self.on_send.call(Message(self.on_send.check(decode_value(body)), peer))
         except ValueRefused:
             self.dropped["not a value"] += 1
+        except BodyRefused as wrong:
+            self.dropped["another body"] += 1
+            log.warning("a message of %s is not what the handler takes: %s", peer.short, wrong)
         except Exception:  # a user's handler may raise anything; the node lives on and says so
             self.dropped["handler failed"] += 1
             log.exception("the message handler failed on a message of %s", peer.short)
@@ -172,12 +172,15 @@ class Direct:
     async def _answer(self, peer: NodeId, number: int, name: str, budget_ms: int, body: bytes) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + budget_ms / 1000
+        handler = self.handlers[name]
         try:
             async with asyncio.timeout_at(deadline):
-                value = await self.handlers[name](Request(decode_value(body), peer, deadline))
+                value = await handler.call(Request(handler.check(decode_value(body)), peer, deadline))
             self._reply(peer, number, "", value)
         except TimeoutError:
             self.dropped["handler out of time"] += 1
+        except BodyRefused as wrong:
+            self._reply(peer, number, BODY, str(wrong))
         except ValueRefused as wrong:
             self._reply(peer, number, INVALID, str(wrong))
         except Exception as wrong:  # a user's handler may raise anything; the caller is told
@@ -189,7 +192,7 @@ class Direct:
     def _reply(self, peer: NodeId, number: int, error: str, value: Value) -> None:
         reply = Reply(number, error, encode_value(value))
         if not self._send(peer, reply, Lane.DIRECT) and self._is_linked(peer):
-            task = partial(self._queue, peer, reply)
+            task = partial(self.queue, peer, reply)
             self._running[peer, number] = self._env.spawn(task(), f"reply {number} to {peer.short}")
 
     def _settle(self, peer: NodeId, number: int, error: str, body: bytes) -> None:
@@ -197,20 +200,10 @@ class Direct:
         if asked is None or asked[0] != peer or asked[2].done():
             return  # too late, or not asked of this peer: nobody waits
         _, name, answer = asked
+        if error:
+            answer.set_exception(failure(peer, name, error, body))
+            return
         try:
-            value = decode_value(body)
+            answer.set_result(decode_value(body))
         except ValueRefused as wrong:
             answer.set_exception(HandlerFailed(peer, name, f"its answer is no value: {wrong}"))
-            return
-        failure: MeshError
-        match error:
-            case "":
-                answer.set_result(value)
-                return
-            case "no-handler":
-                failure = NoHandler(peer, name)
-            case "busy":
-                failure = Busy(peer, name)
-            case _:
-                failure = HandlerFailed(peer, name, str(value))
-        answer.set_exception(failure)

@@ -18,6 +18,7 @@ from typing import TypeAlias, assert_never
 
 from mesh.messages import Digest, Have, LinkMessage, Vector, Want
 from mesh.protocol.effects import (
+    Arriving,
     CancelTimer,
     Effect,
     Emit,
@@ -26,6 +27,7 @@ from mesh.protocol.effects import (
     Leave,
     LinkClosed,
     LinkUp,
+    LoopLate,
     Received,
     Send,
     SetTimer,
@@ -38,7 +40,7 @@ from mesh.protocol.logs import Logs
 from transport.base import MILLISECOND, SECOND
 from transport.identity import NodeId, Origin
 
-Event: TypeAlias = Started | LinkUp | LinkClosed | Received | Held | Forked | TimerFired | Leave
+Event: TypeAlias = Started | LinkUp | LinkClosed | Received | Arriving | LoopLate | Held | Forked | TimerFired | Leave
 
 ROUND = ("repair", "round")
 SWEEP = ("repair", "sweep")
@@ -74,7 +76,9 @@ class AntiEntropy:
         self._config, self._logs, self._rng, self._rtt_ns = config, logs, rng, rtt_ns
         self._told: dict[NodeId, int] = {}  # version of our vector the neighbour was told
         self._unequal: dict[NodeId, int] = {}  # rounds in a row that differed with nothing new to tell
-        self._progress: dict[NodeId, int] = {}  # when it last brought a frame
+        self._progress: dict[
+            NodeId, int
+        ] = {}  # when it last brought a frame, or one of its frames still waited to be applied
         self._queue: dict[Slot, int] = {}  # lacking and not asked for yet; vain tries so far
         self._forks: dict[tuple[NodeId, Slot], bytes] = {}
         self._sweeping = self._started = False
@@ -102,6 +106,13 @@ class AntiEntropy:
                 return self._requeue(now)
             case Received(peer, message):
                 return self._on_message(peer, message, now) if peer in self._told else []
+            case Arriving(peer):
+                if peer in self._told:
+                    self._progress[peer] = now
+                return []
+            case LoopLate():
+                self._progress.update(dict.fromkeys(self._told, now))  # what they sent waits in our own queues
+                return []
             case Held(slot, _, _, source, _):
                 if source is not None and source in self._told:
                     self._progress[source] = now
@@ -201,7 +212,8 @@ class AntiEntropy:
             holders = list(self._logs.holders(slot))
             if not holders:
                 continue
-            peer, upto = min(holders, key=lambda holder: self._logs.loads.get(holder[0], 0))
+            # Who was passed over is last in line, and stays there even if it is idle: else it is asked for ever.
+            peer, upto = holders[0] if tries else min(holders, key=lambda each: self._logs.loads.get(each[0], 0))
             if self._logs.loads.get(peer, 0) >= self._config.asks_max:
                 self._queue[slot] = tries  # at the end: others may be for a neighbour with room
                 continue

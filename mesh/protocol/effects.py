@@ -23,6 +23,9 @@ class Slot(NamedTuple):
     origin: Origin
 
 
+TRANSIENT = "\0"  # streams whose names begin so are kept in memory for a moment: told and grafted, never compared
+
+
 class Head(NamedTuple):
     """How far a log is held, and the hash of the last frame: equal heads are equal histories."""
 
@@ -75,6 +78,14 @@ class Received:
 @dataclass(frozen=True, slots=True)
 class Heard:
     """Anything at all came from ``peer`` (frames too): it is alive. At most one a loop turn and peer."""
+
+    peer: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """Frames that ``peer`` sent are here and wait to be verified and applied: what it was asked for is on its way,
+    however slow this node is. At most one a heartbeat and peer."""
 
     peer: NodeId
 
@@ -145,8 +156,8 @@ class Leave:
 
 
 Event: TypeAlias = (
-    Started | LinkUp | LinkClosed | DialRefused | Received | Heard | Held | PushRefused | Repeated | Gap | Forked
-    | TimerFired | LoopLate | Leave
+    Started | LinkUp | LinkClosed | DialRefused | Received | Heard | Arriving | Held | PushRefused | Repeated | Gap
+    | Forked | TimerFired | LoopLate | Leave
 )  # fmt: skip
 
 # -- effects: what is to be done -------------------------------------------------------------------------------------

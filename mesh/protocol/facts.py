@@ -181,3 +181,14 @@ class SpaceStalled(Fact):
     origin: Origin
     seq: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LetterDied(Fact):
+    """A durable message to ``to`` was given up; ``node.dead_letters()`` has it."""
+
+    name: ClassVar[str] = "letter.died"
+    level: ClassVar[str] = "warning"
+    letter: str
+    to: NodeId
+    reason: str

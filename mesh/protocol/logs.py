@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mesh.messages import Have
-from mesh.protocol.effects import Head, Slot
+from mesh.protocol.effects import TRANSIENT, Head, Slot
 from transport.identity import NodeId, Origin, fingerprint
 
 NOTHING = Head(0, bytes(16))
@@ -56,11 +56,20 @@ class Logs:
             self.known[source][slot] = max(head.seq, self.known[source].get(slot, 0))
         if slot.origin in self.forked:
             return
-        self.version += 1
-        self._touched.pop(slot, None)
-        self._touched[slot] = self.version
-        self._digest = None
+        if not slot.stream.startswith(TRANSIENT):
+            self.version += 1
+            self._touched.pop(slot, None)
+            self._touched[slot] = self.version
+            self._digest = None
         self._settle(slot, head.seq)
+
+    def forget(self, slot: Slot) -> None:
+        """A transient log is no longer kept."""
+        self.heads.pop(slot, None)
+        self.lacking.pop(slot, None)
+        self.unask(slot)
+        for known in self.known.values():
+            known.pop(slot, None)
 
     def _settle(self, slot: Slot, seq: int) -> None:
         ask = self.asked.get(slot)
@@ -71,11 +80,12 @@ class Logs:
             del self.lacking[slot]
 
     def digest(self) -> bytes:
-        """16 bytes that stand for the whole vector. Logs of proven forkers do not count: nobody agrees on those."""
+        """16 bytes that stand for the whole vector. Logs of proven forkers do not count (nobody agrees on those), nor
+        transient ones: who comes later never holds them whole."""
         if self._digest is None:
             parts = []
             for slot, head in sorted(self.heads.items()):
-                if slot.origin not in self.forked:
+                if slot.origin not in self.forked and not slot.stream.startswith(TRANSIENT):
                     parts += [slot.stream.encode(), slot.origin, head.seq.to_bytes(8, "big"), head.hash]
             self._digest = fingerprint(*parts)
         return self._digest

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from mesh.messages import LinkMessage, Records, Rumour
+from mesh.messages import RECORDS_MAX, LinkMessage, Records, Rumour
 from mesh.protocol.effects import CloseLink, Effect, Emit, Send
 from mesh.protocol.facts import Dropped, MemberSuspect, PeerMisbehaved
 from mesh.protocol.members import Member, MemberChanged, MemberForgotten, MemberTable, State
@@ -19,7 +19,6 @@ from mesh.protocol.record import INCARNATION_MAX, MemberRecord, decode, sign
 from transport.errors import PeerFault
 from transport.identity import Identity, Mesh, NodeId
 
-RECORDS_PER_MESSAGE = 128  # of at most 4 KiB: stays under the largest link frame
 ACCUSERS_MAX = 16  # of one incarnation; Lifeguard counts three
 
 
@@ -93,8 +92,7 @@ class Roster:
         """Everything we know, to a new neighbour: records of those present or left, rumours about the others."""
         words = [each.record.raw for each in self.table if each.state in (State.ALIVE, State.LEFT)]
         out: list[Effect] = [
-            Send(peer, Records(words[at : at + RECORDS_PER_MESSAGE]))
-            for at in range(0, len(words), RECORDS_PER_MESSAGE)
+            Send(peer, Records(words[at : at + RECORDS_MAX])) for at in range(0, len(words), RECORDS_MAX)
         ]
         for member in self.table:
             if member.state in (State.SUSPECT, State.DOWN):

@@ -30,6 +30,7 @@ from mesh.messages import (
 )
 from mesh.protocol.antientropy import AntiEntropy, AntiEntropyConfig
 from mesh.protocol.effects import (
+    Arriving,
     DialRefused,
     Effect,
     Event,
@@ -83,6 +84,7 @@ class Stack:
             self.me, config.plumtree, self.logs, rtt_ns=self.swim.rtt_ns, is_full_mesh=self._is_full_mesh
         )  # fmt: skip
         self._left = False
+        self.members_version = 0  # counts changes of the member table, also those that are no news to observers
         self.repair = AntiEntropy(config.antientropy, self.logs, rng, rtt_ns=self.swim.rtt_ns)
 
     def _is_full_mesh(self) -> bool:
@@ -138,10 +140,14 @@ class Stack:
                 self.logs.lost(peer)
                 out = [*self.overlay.handle(event, now), *self._swim(event, now)]
                 return [*out, *self.tree.handle(event, now), *self.repair.handle(event, now)]
-            case DialRefused() | LoopLate():
+            case LoopLate():
+                return [*self._swim(event, now), *self.repair.handle(event, now)]
+            case DialRefused():
                 return self._swim(event, now)
             case Heard():
                 return self._swim(event, now)
+            case Arriving():
+                return self.repair.handle(event, now)
             case Received(peer, message):
                 return self._swim(event, now) + self._on_message(event, peer, message, now)
             case Held(slot, _, head, source, _):
@@ -185,6 +191,7 @@ class Stack:
         out: list[Effect] = []
         for effect in self.swim.handle(event, now):
             if isinstance(effect, MemberChanged | MemberForgotten):
+                self.members_version += 1
                 out += self.overlay.handle(effect, now)
             else:
                 out.append(effect)

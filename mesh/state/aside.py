@@ -6,6 +6,15 @@ from transport.frame import SignedFrame
 from transport.identity import NodeId, Origin
 
 
+class Allowance:
+    """Bytes that all spaces of a node together may set aside: a member can invent as many spaces as it likes."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, bytes_max: int) -> None:
+        self.left = bytes_max
+
+
 class Aside:
     """Frames set aside, bounded in bytes; at the bound a frame is not taken, and repair brings it later.
 
@@ -13,11 +22,10 @@ class Aside:
     be *blocked*: it waits until another actor's operations up to a sequence are here.
     """
 
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
+    def __init__(self, allowance: Allowance) -> None:
+        self._allowance = allowance
         self._frames: dict[tuple[Origin, int], tuple[SignedFrame, NodeId | None]] = {}
         self._blocked: dict[Origin, tuple[str, int]] = {}
-        self.bytes = 0
 
     def get(self, origin: Origin, first: int) -> SignedFrame | None:
         found = self._frames.get((origin, first))
@@ -28,17 +36,17 @@ class Aside:
         key = frame.origin, frame.first
         if key in self._frames:
             return True
-        if self.bytes + len(frame.raw) > self._bytes_max:
+        if len(frame.raw) > self._allowance.left:
             return False
         self._frames[key] = frame, peer
-        self.bytes += len(frame.raw)
+        self._allowance.left -= len(frame.raw)
         return True
 
     def take(self, origin: Origin, first: int) -> tuple[SignedFrame, NodeId | None] | None:
         """Remove and return the frame of this place, and who sent it."""
         found = self._frames.pop((origin, first), None)
         if found is not None:
-            self.bytes -= len(found[0].raw)
+            self._allowance.left += len(found[0].raw)
         return found
 
     def block(self, frame: SignedFrame, peer: NodeId | None, actor: str, seq: int) -> bool:

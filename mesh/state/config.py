@@ -14,7 +14,7 @@ class StateConfig:
     seal_after_behind_ms: float = 20.0  # the same while the disk is behind: fewer, larger frames
     backlog_bytes_max: int = 64 << 20  # waiting for the disk; past it local writes raise BacklogFull
     commit_bytes_max: int = 8 << 20  # in one commit, so that a flush behind a flood is not late (guess)
-    aside_bytes_max: int = 16 << 20  # frames a space keeps until what they need arrives
+    aside_bytes_max: int = 16 << 20  # frames kept, in all spaces together, until what they need arrives
     apply_ops_per_turn: int = 2048  # received operations applied before the loop may do something else
     verify_inline_max: int = 2  # frames checked on the loop; a larger group goes off it (40 us each)
     verify_group_max: int = 256

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from mesh.errors import NotConfirmed
 from mesh.messages import ENTRIES_MAX, ConfirmAsk, Durable, Have
 from mesh.protocol.effects import Head, Slot
+from mesh.state import records
+from mesh.state.journal import nothing
 from mesh.state.log import Log
 from mesh.state.room import Room
 from transport.base import SECOND, Lane, Timer
@@ -49,13 +51,15 @@ class Durability:
     """What each peer has on disk, as it said; who counts; and who waits for whom.
 
     Peers tell each other their durable heads when these changed, at most every two seconds, and at once when asked.
-    Only linked peers are heard, so a member without a link holds back the cut until its lease ends.
+    Only linked peers are heard, so a member without a link holds back the cut until its lease ends. Who counts is
+    kept on disk: a node that starts again in a split has heard of nobody, and must neither fold nor confirm alone.
     """
 
     def __init__(self, room: Room, log_of: Callable[[Slot], Log | None]) -> None:
         self._room, self._log_of = room, log_of
         self._known: dict[NodeId, dict[Slot, Head]] = {}
         self._members: dict[NodeId, Standing] = {}
+        self._remembered: dict[NodeId, Standing] = {}  # from disk; a lease runs from the start of this process
         self._unsent: dict[NodeId, dict[Slot, None]] = {}  # linked peers, and what changed since they were told
         self._asks: dict[tuple[NodeId, int], ConfirmAsk] = {}
         self._confirms: dict[int, _Confirm] = {}
@@ -64,27 +68,56 @@ class Durability:
 
     # -- who counts --------------------------------------------------------------------------------------------------
 
+    def load(self) -> None:
+        """Who counted when this node last ran. Raises ``StorageFault``."""
+        now = self._room.env.mono()
+        for key, value in self._room.storage.scan(records.COUNTED, b""):
+            self._remembered[NodeId(key)] = Standing(NodeId(key), "down", value == b"\1", now)
+        self._members = dict(self._remembered)
+
     def members(self, standings: Iterable[tuple[NodeId, str, bool, int]]) -> None:
         """The members that are known now, this node or not."""
-        self._members = {
+        known = {
             node: Standing(node, str(state), durable, since)
             for node, state, durable, since in standings
             if node != self._room.identity.id
         }
+        self._remember(known.values())
+        self._members = self._remembered | known
         for gone in [node for node in self._known if node not in self._members and node not in self._unsent]:
             del self._known[gone]
         self._settle()
 
+    def _remember(self, standings: Iterable[Standing]) -> None:
+        """Keep on disk who counts; forget who left, or whose lease ended before it was heard of again."""
+        puts, cuts = [], []
+        heard = {}
+        for each in standings:
+            heard[each.node] = each
+            held = self._remembered.get(each.node)
+            if each.state == "left":
+                if held is not None:
+                    del self._remembered[each.node]
+                    cuts.append((records.COUNTED, bytes(each.node), bytes(each.node) + b"\0"))
+            elif held is None or held.durable != each.durable:
+                self._remembered[each.node] = Standing(each.node, "down", each.durable, self._room.env.mono())
+                puts.append((records.COUNTED, bytes(each.node), b"\1" if each.durable else b"\0"))
+        for node in [each for each in self._remembered if each not in heard]:
+            if not self._counts(self._remembered[node]):
+                del self._remembered[node]
+                cuts.append((records.COUNTED, bytes(node), bytes(node) + b"\0"))
+        if puts or cuts:
+            self._room.journal.append(puts, cuts, saved=nothing)
+
+    def _counts(self, each: Standing) -> bool:
+        config = self._room.config
+        lease_s = config.lease_s if each.durable else min(config.lease_s, config.diskless_lease_s)
+        away = self._room.env.mono() - each.since_ns
+        return each.state != "left" and (each.state == "alive" or away <= int(lease_s * SECOND))
+
     def counted(self) -> list[NodeId]:
         """The other members that count: not left, not past their lease, and able to remember."""
-        now, config = self._room.env.mono(), self._room.config
-        lease, diskless = int(config.lease_s * SECOND), int(config.diskless_lease_s * SECOND)
-        return [
-            each.node
-            for each in self._members.values()
-            if each.state != "left"
-            and (each.state == "alive" or now - each.since_ns <= (lease if each.durable else min(lease, diskless)))
-        ]
+        return [each.node for each in self._members.values() if self._counts(each)]
 
     def stable(self, logs: Iterable[Log]) -> dict[Origin, Head]:
         """Up to where everyone who counts has each log on disk, when that is above its floor.

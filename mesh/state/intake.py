@@ -44,6 +44,7 @@ class Intake:
         self._accept, self._is_ready = accept, is_ready
         self._queue: deque[Pending] = deque()
         self._checked: deque[Pending] = deque()
+        self.senders: dict[NodeId, int] = {}  # whose frames wait, and how many
         self._waiting: dict[bytes, None] = {}  # digests of what is in either, so that nothing is verified twice
         self._is_verifying = False
         self._is_armed = False
@@ -55,6 +56,7 @@ class Intake:
     def put(self, pending: Pending) -> None:
         """Take a frame; ``accept`` gets it, later."""
         self._waiting[pending.frame.digest] = None
+        self.senders[pending.peer] = self.senders.get(pending.peer, 0) + 1
         self._queue.append(pending)
         self.wake()
 
@@ -99,6 +101,9 @@ class Intake:
                 return  # whoever was not ready calls ``wake``
             self._checked.popleft()
             del self._waiting[pending.frame.digest]
+            self.senders[pending.peer] -= 1
+            if not self.senders[pending.peer]:
+                del self.senders[pending.peer]
             operations += pending.frame.count
             self._accept(pending)
         if self._checked or (self._queue and not self._is_verifying):
@@ -110,6 +115,7 @@ class Intake:
         self._queue.clear()
         self._checked.clear()
         self._waiting.clear()
+        self.senders.clear()
 
 
 def _check(group: list[Pending], mesh: Mesh, suite: Suite) -> None:

@@ -6,7 +6,8 @@ Source: group commit after DeWitt et al. 1984, "Implementation techniques for ma
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from mesh.state.config import StateConfig
 from transport.base import SECOND, Cut, Env, Put, Storage, StorageFault, Timer
@@ -14,10 +15,14 @@ from transport.base import SECOND, Cut, Env, Put, Storage, StorageFault, Timer
 ENTRY_OVERHEAD_BYTES = 128  # what an entry weighs in the backlog besides its values
 
 
+def nothing() -> None:
+    """Durable now; nobody waits for it."""
+
+
 class Entry:
     """Records that become durable together, and whom to tell. Without ``lost`` it waits for a better disk."""
 
-    __slots__ = ("cuts", "lost", "puts", "saved", "size")
+    __slots__ = ("cuts", "is_joined", "lost", "puts", "saved", "size")
 
     def __init__(
         self,
@@ -27,6 +32,7 @@ class Entry:
         lost: Callable[[StorageFault], None] | None,
     ) -> None:
         self.puts, self.cuts, self.saved, self.lost = puts, cuts, saved, lost
+        self.is_joined = False  # with the entry behind it: both in one commit
         self.size = ENTRY_OVERHEAD_BYTES + sum(len(value) for _, _, value in puts)
 
 
@@ -47,7 +53,7 @@ class Journal:
         self._batch: list[Entry] = []
         self._retry: Timer | None = None
         self._pause_ns = int(config.retry_min_s * SECOND)
-        self._closed = False
+        self._closed = self._together = False
         self.backlog = 0
         self.fault: StorageFault | None = None
         self.on_recovered: list[Callable[[], None]] = []
@@ -75,22 +81,42 @@ class Journal:
         lost: Callable[[StorageFault], None] | None = None,
     ) -> None:
         """Make these durable, cuts first. A broken journal answers ``lost`` at once, or keeps the entry for later."""
+        if self._closed:
+            return  # a fold that was under way when the node ended: the next start does it again
         entry = Entry(puts, cuts, saved, lost)
         if self.fault is not None and lost is not None:
             lost(self.fault)
             return
         self.backlog += entry.size
         self._queue.append(entry)
-        if not self._batch and self.fault is None:
+        if not self._batch and self.fault is None and not self._together:
             self._commit()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is appended in this block is one commit: all of it durable, or none. For entries without cuts but in
+        the first; the block may not span an await."""
+        before, self._together = len(self._queue), True
+        try:
+            yield
+        finally:
+            self._together = False
+            for index in range(before, len(self._queue) - 1):
+                self._queue[index].is_joined = True
+            if self._queue and not self._batch and self.fault is None:
+                self._commit()
 
     def _commit(self) -> None:
         size = 0
-        while self._queue and (not self._batch or size + self._queue[0].size <= self._config.commit_bytes_max):
-            if self._queue[0].cuts and self._batch:
+        joined = False
+        while self._queue and (
+            joined or not self._batch or size + self._queue[0].size <= self._config.commit_bytes_max
+        ):
+            if self._queue[0].cuts and self._batch and not joined:
                 break  # a commit does its cuts first, and these are meant for the puts before them too
             entry = self._queue.popleft()
             size += entry.size
+            joined = entry.is_joined
             self._batch.append(entry)
         puts = [put for entry in self._batch for put in entry.puts]
         cuts = [cut for entry in self._batch for cut in entry.cuts]

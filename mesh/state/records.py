@@ -4,6 +4,7 @@
     frames  stream, origin, last seq   a signed frame, the very bytes
     base    stream                     signed snapshot of everything below the floors (``folding.py``)
     forks   stream, origin             two stubs of frames that prove equivocation
+    counted node                       whether that member has a disk, one byte; it counts until it leaves
     meta    b"probe"                   written to learn whether the disk takes commits again
 
 Frames are keyed by their *last* sequence, so that "what follows n" is one seek.
@@ -15,7 +16,7 @@ from mesh.protocol.effects import Slot
 from transport.base import Cut
 from transport.identity import KEY_BYTES, LOG_BYTES, Origin
 
-OWN, FRAMES, BASE, FORKS = "own", "frames", "base", "forks"
+OWN, FRAMES, BASE, FORKS, COUNTED = "own", "frames", "base", "forks", "counted"
 SEQ_BYTES = 8
 ORIGIN_BYTES = KEY_BYTES + LOG_BYTES
 

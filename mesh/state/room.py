@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from mesh.messages import LinkMessage
 from mesh.protocol.effects import Event, Slot
 from mesh.protocol.facts import Fact
+from mesh.state.aside import Allowance
 from mesh.state.config import StateConfig
 from mesh.state.journal import Journal
 from transport.base import Env, Lane, Storage
@@ -32,5 +33,6 @@ class Room:
     feed: Callable[[Event], None]
     send: Callable[[NodeId, LinkMessage, Lane], bool]
     on_fault: Callable[[NodeId, str], None]
+    aside: Allowance  # of all spaces together
     on_durable: Callable[[Slot], None] = _nobody  # a log is on disk further than before
     spread: Callable[[LinkMessage], None] = field(default=lambda message: None)  # to every linked peer

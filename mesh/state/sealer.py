@@ -13,14 +13,15 @@ BODY_BYTES_GOOD = 64 << 10  # enough to spread the signature's cost; closing the
 
 
 class Sealer:
-    """Collects items of one log; calls ``close`` when 256 are there, or 64 KiB, or the first has waited long enough.
+    """Collects items of one log; calls ``close`` when 256 are there, or 64 KiB, or it is time.
 
-    How long that is depends on the disk: 1 ms, or while commits are behind up to 20 ms, so that frames grow instead of
-    getting more. Taking an item costs a list append; items are fixed when they are made, never when a frame closes.
+    A lone write goes in the loop's next turn; after a frame the next one waits until 1 ms has passed, or while commits
+    are behind up to 20 ms, so that under load frames grow instead of getting more. Taking an item costs a list append;
+    items are fixed when they are made, never when a frame closes.
     """
 
     __slots__ = (
-        "_behind_ns", "_close", "_env", "_items_max", "_journal", "_since", "_timer", "_wait_ns", "bytes", "count",
+        "_behind_ns", "_close", "_env", "_items_max", "_journal", "_taken_ns", "_timer", "_wait_ns", "bytes", "count",
         "first", "hlc", "items",
     )  # fmt: skip
 
@@ -30,7 +31,7 @@ class Sealer:
         self._wait_ns = int(config.seal_after_ms * MILLISECOND)
         self._behind_ns = int(config.seal_after_behind_ms * MILLISECOND)
         self._timer: Timer | None = None
-        self._since = 0
+        self._taken_ns = -self._wait_ns  # when the last frame was closed
         self.items: list[bytes] = []
         self.bytes = self.count = self.first = self.hlc = 0
 
@@ -41,9 +42,9 @@ class Sealer:
             self._close()
         if not self.items:
             self.first, self.hlc = first, hlc
-            self._since = self._env.mono()
             if self._timer is None:
-                self._timer = self._env.call_at(self._since + self._wait_ns, self._on_time)
+                due = self._taken_ns + self._wait_ns
+                self._timer = self._env.call_at(max(due, self._env.mono()), self._on_time)
         self.items.append(item)
         self.count += count
         self.bytes += size
@@ -55,7 +56,7 @@ class Sealer:
         if not self.items:
             return
         wait = self._behind_ns if self._journal.is_behind else self._wait_ns
-        due = self._since + wait
+        due = self._taken_ns + wait
         if due > self._env.mono():
             self._timer = self._env.call_at(due, self._on_time)
         else:
@@ -64,6 +65,7 @@ class Sealer:
     def take(self) -> tuple[list[bytes], int, int, int]:
         """Items, first sequence, operations, stamp of the first: what waits, which then waits no more."""
         taken = self.items, self.first, self.count, self.hlc
+        self._taken_ns = self._env.mono()
         self.items = []
         self.bytes = self.count = 0
         return taken

@@ -30,7 +30,7 @@ class Transaction:
         replica = self._replica
         self._inner = replica.doc.transaction()
         self._inner.__enter__()
-        replica.open_transaction = self
+        replica.writer.open_transaction = self
         env = replica.room.env
         self._timer = env.call_at(env.mono(), self._turn)  # rings only if the loop gets a turn before the end
 
@@ -49,7 +49,7 @@ class Transaction:
                 raise raised
             self._inner.__exit__(kind, raised, trace)
         finally:
-            self._replica.end_transaction(self._has_turned)
+            self._replica.writer.end_transaction(self._has_turned)
 
 
 class Space:
@@ -120,7 +120,7 @@ class Space:
 
     async def flush(self) -> None:
         """Return when all written here so far is on this node's disk. Raises ``SpaceReadOnly`` if it was lost."""
-        await self._replica.flush()
+        await self._replica.writer.flush()
 
     async def confirm(self, level: str = "quorum", timeout: float = 5.0) -> None:
         """Return when what was written here is on the disks of ``level`` members: "one" other, a "quorum" (more than

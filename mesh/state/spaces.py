@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterable, Sequence
 
 from mesh.errors import TooManySpaces
 from mesh.messages import ConfirmAsk, Durable, Evidence, Have, LinkMessage, SnapshotPart
-from mesh.protocol.effects import Event, Held, Repeated, Slot
+from mesh.protocol.effects import TRANSIENT, Event, Held, Repeated, Slot
 from mesh.protocol.facts import ClockAhead, Dropped, Fact, StateDamaged
 from mesh.state import records
+from mesh.state.aside import Allowance
 from mesh.state.config import StateConfig
 from mesh.state.confirm import LEVELS, Durability
 from mesh.state.folding import SNAPSHOT_BYTES_MAX, Snapshot
 from mesh.state.intake import Done, Intake, Pending
-from mesh.state.journal import Journal
+from mesh.state.journal import Journal, nothing
 from mesh.state.log import Log
 from mesh.state.replica import Replica
 from mesh.state.room import Room
@@ -51,7 +52,8 @@ class Spaces:
         on_fault: Callable[[NodeId, str], None],
     ) -> None:
         self.journal = Journal(env, storage, config)
-        self._room = Room(env, identity, mesh, storage, config, self.journal, tell, feed, send, on_fault)
+        self._room = Room(env, identity, mesh, storage, config, self.journal, tell, feed, send, on_fault,
+                          Allowance(config.aside_bytes_max))  # fmt: skip
         self._room.on_durable, self._room.spread = self._on_durable, self._spread
         self._durability = Durability(self._room, self._log_of)
         self._intake = Intake(env, mesh, config, accept=self._accept, is_ready=self._is_ready)
@@ -70,6 +72,7 @@ class Spaces:
     async def open(self) -> None:
         """Load what the disk holds, and feed ``Held`` for it. Raises ``StorageFault`` when it cannot be read."""
         storage = self._room.storage
+        self._durability.load()
         for name in self._stored():
             self._replica(name)
         if damaged := len(storage.damaged()):
@@ -93,7 +96,7 @@ class Spaces:
     async def close(self) -> None:
         """Sign, commit and push out what waits, then take nothing more. The storage is its owner's to close."""
         for replica in self._replicas.values():
-            replica.seal()
+            replica.writer.close()
         if self.journal.fault is None:
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -113,7 +116,23 @@ class Spaces:
 
     def keep(self, puts: Sequence[Put], cuts: Sequence[Cut] = ()) -> None:
         """Make other rooms' records durable with the next commit; a disk that refuses gets them later."""
-        self.journal.append(puts, cuts, saved=lambda: None)
+        self.journal.append(puts, cuts, saved=nothing)
+
+    def commit(
+        self, puts: Sequence[Put], cuts: Sequence[Cut], *, saved: Callable[[], None],
+        lost: Callable[[StorageFault], None],
+    ) -> None:  # fmt: skip
+        """Make another room's records durable in one commit with all that spaces wrote so far: all, or nothing.
+
+        The cuts are a commit of their own, before it.
+        """
+        if cuts:
+            self.keep([], cuts)
+        with self.journal.together():
+            for replica in self._replicas.values():
+                if replica.writer.open_transaction is None:
+                    replica.writer.seal()
+            self.journal.append(puts, saved=saved, lost=lost)
 
     # -- spaces ------------------------------------------------------------------------------------------------------
 
@@ -121,8 +140,8 @@ class Spaces:
         """The space ``name``: the same object each time. Raises ``TooManySpaces``; ``ValueError`` for no name."""
         space = self._spaces.get(name)
         if space is None:
-            if not 0 < len(name.encode()) <= STREAM_BYTES_MAX:
-                raise ValueError(f"a space's name has 1 to {STREAM_BYTES_MAX} bytes, got {name!r}")
+            if not 0 < len(name.encode()) <= STREAM_BYTES_MAX or name.startswith(TRANSIENT):
+                raise ValueError(f"a space's name has 1 to {STREAM_BYTES_MAX} bytes and no NUL in front, got {name!r}")
             replica = self._replica(name)
             if replica is None:
                 raise TooManySpaces(name, self._room.config.spaces_max)
@@ -133,7 +152,7 @@ class Spaces:
         replica = self._replicas.get(name)
         if replica is None and len(self._replicas) < self._room.config.spaces_max:
             replica = self._replicas[name] = Replica(self._room, name)
-            replica.on_transaction_end = self._intake.wake
+            replica.writer.on_transaction_end = self._intake.wake
         return replica
 
     def _log_of(self, slot: Slot) -> Log | None:
@@ -141,7 +160,7 @@ class Spaces:
         return None if replica is None else replica.logs.get(slot.origin)
 
     async def _confirm(self, replica: Replica, level: str, timeout_s: float) -> None:
-        await replica.flush()
+        await replica.writer.flush()
         own = self._room.identity.id
         logs = [log for log in replica.logs.values() if log.slot.origin.node == own and log.saved.seq]
         if level not in LEVELS:
@@ -149,6 +168,13 @@ class Spaces:
         deadline = self._room.env.mono() + int(timeout_s * SECOND)
         for log in logs:  # mostly one; more after a restored backup or a disk that refused
             await self._durability.confirm(log, level, deadline)
+
+    @property
+    def has_own_log(self) -> bool:
+        """Whether this disk brought a log of this node: then a peer may know more of it than the disk."""
+        own = self._room.identity.id
+        return any(log.head.seq and log.slot.origin.node == own
+                   for replica in self._replicas.values() for log in replica.logs.values())  # fmt: skip
 
     # -- frames in ---------------------------------------------------------------------------------------------------
 
@@ -160,7 +186,8 @@ class Spaces:
         except FrameInvalid as fault:
             self._refuse(peer, fault.rule, done)
             return
-        if frame.mesh_tag != self._room.mesh.tag or frame.kind != KIND_CHANGES:
+        known = frame.kind == KIND_CHANGES and not frame.stream.startswith(TRANSIENT)
+        if frame.mesh_tag != self._room.mesh.tag or not known:
             self._refuse(peer, "a frame is of this mesh and of a known kind", done)
             return
         replica = self._replicas.get(frame.stream)
@@ -176,6 +203,13 @@ class Spaces:
         except StorageFault:
             return False  # it will be looked at again once it is verified
 
+    def arriving(self) -> list[NodeId]:
+        """Whose frames are here and not applied yet, or who sent a part of a snapshot since this was asked last."""
+        moved = [peer for peer, transfer in self._transfers.items() if transfer.moved]
+        for peer in moved:
+            self._transfers[peer].moved = False
+        return list(dict.fromkeys((*self._intake.senders, *moved)))
+
     def _refuse(self, peer: NodeId, rule: str, done: Done) -> None:
         self._room.on_fault(peer, rule)
         self._later(done)
@@ -185,7 +219,7 @@ class Spaces:
 
     def _is_ready(self, frame: SignedFrame) -> bool:
         replica = self._replicas.get(frame.stream)
-        if replica is not None and replica.open_transaction is not None:
+        if replica is not None and replica.writer.open_transaction is not None:
             return False
         return self.journal.has_room
 
@@ -268,7 +302,7 @@ class Spaces:
         replica = self._replicas.get(stream)
         try:
             if replica is not None:
-                return replica.snapshot()
+                return replica.folder.snapshot()
         except StorageFault:
             self._tell_once(Dropped("request: the disk cannot be read", 1))
         return Snapshot(stream, {}, b"").seal(self._room.identity, self._room.mesh)
@@ -298,15 +332,15 @@ class Spaces:
             if replica is None:
                 continue
             if entry.origin[:32] == own:
-                replica.own_log_seen(Origin(entry.origin), entry.seq)
-            if replica.forks:
-                replica.forked_log_seen(Origin(entry.origin), entry.seq, peer)
+                replica.writer.seen(Origin(entry.origin), entry.seq)
+            if replica.forks.at:
+                replica.forks.seen(Origin(entry.origin), entry.seq, peer)
 
     def own_log_seen(self, slot: Slot, seq: int, head: bytes) -> None:
         """Somebody holds one of our logs up to ``seq``."""
         replica = self._replicas.get(slot.stream)
         if replica is not None:
-            replica.own_log_seen(slot.origin, seq)
+            replica.writer.seen(slot.origin, seq)
 
     def _on_evidence(self, peer: NodeId, message: Evidence) -> None:
         try:
@@ -326,10 +360,10 @@ class Spaces:
         replica = self._replica(one.stream)
         if replica is None:
             return
-        if replica.open_transaction is not None:
+        if replica.writer.open_transaction is not None:
             self._later(lambda: self._on_evidence(peer, message))
             return
-        replica.fork(replica.log(one.origin), one.first, message.one, message.other)
+        replica.forks.prove(replica.log(one.origin), one.first, message.one, message.other)
 
     def _on_part(self, peer: NodeId, part: SnapshotPart) -> None:
         transfer = self._transfers.get(peer)
@@ -344,6 +378,7 @@ class Spaces:
             self._room.on_fault(peer, f"a snapshot has at most {SNAPSHOT_BYTES_MAX} bytes")
             return
         transfer.next += 1
+        transfer.moved = True
         if transfer.next < part.parts:
             return
         del self._transfers[peer]
@@ -361,8 +396,8 @@ class Spaces:
         env.offload(lambda: Snapshot.check(peer, stream, raw, mesh, env.suite), checked)
 
     def _join(self, replica: Replica, snapshot: Snapshot, peer: NodeId) -> None:
-        if replica.open_transaction is None:
-            replica.join(snapshot, peer)
+        if replica.writer.open_transaction is None:
+            replica.folder.join(snapshot, peer)
         else:
             self._later(lambda: self._join(replica, snapshot, peer))
 
@@ -379,13 +414,13 @@ class Spaces:
             self._transfers.pop(peer, None)
             self._durability.unlinked(peer)
             for replica in self._replicas.values():
-                replica.on_link_down(peer)
+                replica.forks.on_link_down(peer)
             return
         self._linked[peer] = None
         logs = [log for replica in self._replicas.values() for log in replica.logs.values()]
         self._durability.linked(peer, [log.slot for log in logs])
         for replica in self._replicas.values():
-            for proof in replica.proofs():
+            for proof in replica.forks.proofs:
                 self._room.send(peer, proof, Lane.CONTROL)
 
     def _spread(self, message: LinkMessage) -> None:
@@ -399,34 +434,35 @@ class Spaces:
 
     def _on_recovered(self) -> None:
         for replica in self._replicas.values():
-            replica.on_recovered()
+            replica.writer.on_recovered()
 
     def _fold_all(self) -> None:
         for replica in self._replicas.values():
             self._maybe_fold(replica)
 
     def _maybe_fold(self, replica: Replica) -> None:
-        if self._fold_timer is None and replica.may_fold():
-            when = max(replica.fold_after, self._room.env.mono())
+        if self._fold_timer is None and replica.folder.may_fold():
+            when = max(replica.folder.after, self._room.env.mono())
             self._fold_timer = self._room.env.call_at(when, self._on_fold_time)
 
     def _on_fold_time(self) -> None:
         self._fold_timer = None
         for replica in self._replicas.values():
-            if replica.may_fold():
+            if replica.folder.may_fold():
                 with contextlib.suppress(StorageFault):  # folding can wait; nothing is lost by it
-                    replica.fold(self._durability.stable(replica.logs.values()))
+                    replica.folder.fold(self._durability.stable(replica.logs.values()))
 
 
 class _Transfer:
     """A snapshot on its way in, part by part."""
 
-    __slots__ = ("data", "next", "number", "parts", "stream")
+    __slots__ = ("data", "moved", "next", "number", "parts", "stream")
 
     def __init__(self, part: SnapshotPart) -> None:
         self.stream, self.number, self.parts = part.stream, part.transfer, part.parts
         self.data = bytearray()
         self.next = 0
+        self.moved = False  # since it was last asked
 
     def continues(self, part: SnapshotPart) -> bool:
         return (part.stream, part.transfer, part.parts, part.part) == (

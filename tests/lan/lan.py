@@ -1,16 +1,20 @@
-"""Several real hosts on one machine: a network namespace each, joined by virtual cables to one of three switches.
+"""Real ``gossamer up`` processes: on hosts of their own (``Lan``), or beside each other on loopback (``Loopback``).
 
-A partition is a cable moved to another switch: nothing in a host is touched, exactly as if somebody had pulled it.
-Everything is named by this process's id, lives in namespaces of its own, and is removed at the end.
+A host is a network namespace; virtual cables join it to one of three switches. A partition is a cable moved to another
+switch: nothing in a host is touched, exactly as if somebody had pulled it. Everything is named by this process's id,
+lives in namespaces of its own, and is removed at the end. ``Loopback`` needs no root, so it runs wherever tests run.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +29,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SWITCHES = 3
 READY_WAIT_S = 10.0
 LEAVE_WAIT_S = 10.0
+SECRET = "a-secret-for-tests-of-128-bits-and-more"
+_numbers = itertools.count()
 
 
 class NoLan(Exception):
@@ -53,18 +59,25 @@ def eventually(holds: Callable[[], Any], within_s: float, step_s: float = 0.01) 
 
 
 class Host:
-    """A host: its namespace, its address, and the node that runs there."""
+    """A host: its namespace (none on loopback), its address, and the node that runs there."""
 
-    def __init__(self, lan: Lan, number: int) -> None:
+    def __init__(self, lan: Lan | Loopback, number: int) -> None:
         self.lan, self.number = lan, number
         self.name = f"h{number}"
         self.space = f"{lan.prefix}-{self.name}"
         self.address = f"10.77.0.{number + 1}"
         self.port = f"p{number}"  # the switch's end of its cable
         self.data = lan.folder / self.name
+        self.always: tuple[str, ...] = ()  # arguments of every start
         self.process: subprocess.Popen[bytes] | None = None
         self.id = ""
         self._starts = 0
+
+    @property
+    def gossamer(self) -> list[str]:
+        """What a user of this host types for ``gossamer``."""
+        inside = ["ip", "netns", "exec", self.space] if isinstance(self.lan, Lan) else []
+        return [*inside, sys.executable, "-m", "mesh.cli"]
 
     def start(self, *arguments: str, secret: str | None = None, wait: bool = True) -> Host:
         """``gossamer up`` here, with the LAN's secret file or another secret. Returns when it is ready."""
@@ -75,8 +88,8 @@ class Host:
         self._starts += 1
         with self.output.open("wb") as out, (self.lan.folder / f"{self.name}.err").open("ab") as errors:
             self.process = subprocess.Popen(
-                ["ip", "netns", "exec", self.space, sys.executable, "-m", "mesh.cli", "up", self.name, "--json",
-                 "--secret-file", str(secret_file), "--data", str(self.data), *arguments],
+                [*self.gossamer, "up", self.name, "--json", "--secret-file", str(secret_file),
+                 "--data", str(self.data), *self.always, *arguments],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=errors, cwd=ROOT, start_new_session=True,
                 env={**os.environ, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(self.lan.folder / "state")},
             )  # fmt: skip
@@ -119,7 +132,7 @@ class Host:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A ``gossamer`` command as a user of this host types it."""
         return subprocess.run(
-            ["ip", "netns", "exec", self.space, sys.executable, "-m", "mesh.cli", *arguments, "--data", str(self.data)],
+            [*self.gossamer, *arguments, "--data", str(self.data)],
             capture_output=True, text=True, timeout=30, check=False, cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
@@ -157,69 +170,11 @@ class Host:
             return -signal.SIGKILL
 
 
-class Lan:
-    """``count`` hosts on one switch. Use as a context manager."""
+class Group:
+    """Hosts that are looked at together."""
 
-    def __init__(self, count: int, folder: Path) -> None:
-        self.prefix = f"gos{os.getpid()}"
-        self.folder = folder
-        self.secret_file = folder / "mesh.secret"
-        self.switches = f"{self.prefix}-sw"  # a namespace with three bridges
-        self.hosts = [Host(self, number) for number in range(count)]
-
-    def __enter__(self) -> Lan:
-        if os.geteuid() != 0:
-            raise NoLan("only root makes network namespaces")
-        if shutil.which("ip") is None:
-            raise NoLan("there is no ip command (iproute2)")
-        self.secret_file.touch(mode=0o600)
-        self.secret_file.write_text("a-secret-for-tests-of-128-bits-and-more\n")
-        try:
-            ip(f"netns add {self.switches}", *(f"netns add {host.space}" for host in self.hosts))
-            inside = [f"link add br{at} type bridge mcast_snooping 0 forward_delay 0" for at in range(SWITCHES)]
-            self.switch(*inside, *(f"link set br{at} up" for at in range(SWITCHES)))
-            for host in self.hosts:
-                ip(f"link add eth0 netns {host.space} type veth peer name {host.port} netns {self.switches}")
-                self.inside(
-                    host, "link set lo up", "link set eth0 up", f"addr add {host.address}/24 dev eth0",
-                    "route add default via 10.77.0.254 dev eth0",
-                )  # fmt: skip
-            self.switch(*(f"link set {host.port} master br0 up" for host in self.hosts))
-        except NoLan:
-            self._remove()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with ThreadPoolExecutor(max_workers=8) as pool:
-            list(pool.map(Host.leave, self.hosts))
-        self._remove()
-
-    def _remove(self) -> None:
-        for space in (self.switches, *(host.space for host in self.hosts)):
-            with contextlib.suppress(NoLan):
-                ip(f"netns del {space}")
-
-    def inside(self, host: Host, *batch: str) -> None:
-        """Lines of ``ip`` inside a host."""
-        _ip_in(host.space, batch)
-
-    def switch(self, *batch: str) -> None:
-        """Lines of ``ip`` where the switches are."""
-        _ip_in(self.switches, batch)
-
-    def split(self, *groups: Sequence[Host]) -> None:
-        """Plug each group into a switch of its own, hosts in no group into the first: groups do not see each other."""
-        at = {host.name: number for number, group in enumerate(groups, 1) for host in group}
-        self.switch(*(f"link set {host.port} master br{at.get(host.name, 0)}" for host in self.hosts))
-
-    def heal(self) -> None:
-        """Plug all into the first switch again."""
-        self.split()
-
-    def drop_multicast(self) -> None:
-        """From now on the switch passes no multicast on, as an access point that keeps its clients apart."""
-        self.switch(*(f"link set {host.port} type bridge_slave mcast_flood off" for host in self.hosts))
+    folder: Path
+    hosts: list[Host]
 
     def start(self, *arguments: str, hosts: Sequence[Host] | None = None) -> None:
         """``gossamer up`` on all hosts (or these) at the same moment; returns when each is ready."""
@@ -250,6 +205,119 @@ class Lan:
         digest, took = eventually(holds, within_s)
         return str(digest), took
 
+    def tell(self) -> None:
+        """Print what each said: pytest shows it for a test that failed."""
+        for host in self.hosts:
+            if host.process is not None:
+                print(f"--- {host.name}: {host.said()}\n{host.output.read_text()[-4000:]}")
+
+    def leave(self) -> None:
+        """End what runs."""
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            list(pool.map(Host.leave, self.hosts))
+
+
+class Loopback(Group):
+    """``count`` nodes of one mesh beside each other on 127.0.0.1, each at a port of its own that it keeps.
+
+    They look for nobody by multicast: each is told the ports of all. Use as a context manager.
+    """
+
+    def __init__(self, count: int, folder: Path) -> None:
+        self.prefix = self.mesh = f"loop{os.getpid()}-{next(_numbers)}"
+        self.folder = folder
+        self.secret_file = folder / "mesh.secret"
+        self.secret_file.touch(mode=0o600)
+        self.secret_file.write_text(f"{SECRET}\n")
+        self.hosts = [Host(self, number) for number in range(count)]
+        self.ports = free_ports(count)
+        for host, port in zip(self.hosts, self.ports, strict=True):
+            host.address = f"127.0.0.1:{port}"
+            joins = [word for each in self.ports if each != port for word in ("--join", f"127.0.0.1:{each}")]
+            host.always = ("--mesh", self.mesh, "--no-discovery", "--listen", host.address, *joins)
+
+    def __enter__(self) -> Loopback:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.tell()
+        self.leave()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody holds just now, below those that the system hands out by itself."""
+    ports: list[int] = []
+    rng = random.Random()
+    while len(ports) < count:
+        with socket.socket() as trial, contextlib.suppress(OSError):
+            trial.bind(("127.0.0.1", rng.randrange(20_000, 32_000)))
+            ports.append(trial.getsockname()[1])
+    return ports
+
+
+class Lan(Group):
+    """``count`` hosts on one switch. Use as a context manager."""
+
+    def __init__(self, count: int, folder: Path) -> None:
+        self.prefix = f"gos{os.getpid()}"
+        self.folder = folder
+        self.secret_file = folder / "mesh.secret"
+        self.switches = f"{self.prefix}-sw"  # a namespace with three bridges
+        self.hosts = [Host(self, number) for number in range(count)]
+
+    def __enter__(self) -> Lan:
+        if os.geteuid() != 0:
+            raise NoLan("only root makes network namespaces")
+        if shutil.which("ip") is None:
+            raise NoLan("there is no ip command (iproute2)")
+        self.secret_file.touch(mode=0o600)
+        self.secret_file.write_text(f"{SECRET}\n")
+        try:
+            ip(f"netns add {self.switches}", *(f"netns add {host.space}" for host in self.hosts))
+            inside = [f"link add br{at} type bridge mcast_snooping 0 forward_delay 0" for at in range(SWITCHES)]
+            self.switch(*inside, *(f"link set br{at} up" for at in range(SWITCHES)))
+            for host in self.hosts:
+                ip(f"link add eth0 netns {host.space} type veth peer name {host.port} netns {self.switches}")
+                self.inside(
+                    host, "link set lo up", "link set eth0 up", f"addr add {host.address}/24 dev eth0",
+                    "route add default via 10.77.0.254 dev eth0",
+                )  # fmt: skip
+            self.switch(*(f"link set {host.port} master br0 up" for host in self.hosts))
+        except NoLan:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+        self._remove()
+
+    def _remove(self) -> None:
+        for space in (self.switches, *(host.space for host in self.hosts)):
+            with contextlib.suppress(NoLan):
+                ip(f"netns del {space}")
+
+    def inside(self, host: Host, *batch: str) -> None:
+        """Lines of ``ip`` inside a host."""
+        _ip_in(host.space, batch)
+
+    def switch(self, *batch: str) -> None:
+        """Lines of ``ip`` where the switches are."""
+        _ip_in(self.switches, batch)
+
+    def split(self, *groups: Sequence[Host]) -> None:
+        """Plug each group into a switch of its own, hosts in no group into the first: groups do not see each other."""
+        at = {host.name: number for number, group in enumerate(groups, 1) for host in group}
+        self.switch(*(f"link set {host.port} master br{at.get(host.name, 0)}" for host in self.hosts))
+
+    def heal(self) -> None:
+        """Plug all into the first switch again."""
+        self.split()
+
+    def drop_multicast(self) -> None:
+        """From now on the switch passes no multicast on, as an access point that keeps its clients apart."""
+        self.switch(*(f"link set {host.port} type bridge_slave mcast_flood off" for host in self.hosts))
+
 
 def _ip_in(space: str, batch: Sequence[str]) -> None:
     done = subprocess.run(
@@ -273,7 +341,5 @@ def lan_of(count: int, folder: Path) -> Iterator[Lan]:
     try:
         yield lan
     finally:
-        for host in lan.hosts:  # pytest shows it for a test that failed
-            if host.process is not None:
-                print(f"--- {host.name}: {host.said()}\n{host.output.read_text()[-4000:]}")
+        lan.tell()
         lan.__exit__()

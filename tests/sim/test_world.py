@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from sim.world import NeverFired, NodeFailed, NotReached, SimNode, World
+from sim.node import SimNode
+from sim.world import NeverFired, NodeFailed, NotReached, World
 from tests.sim.toy import Toy
 from transport.base import SECOND, DialFault
 
@@ -356,3 +357,37 @@ def test_the_trace_is_the_same_in_other_processes_and_on_other_pythons() -> None
         for hash_seed, allocator in (("1", "malloc"), ("2", "pymalloc"))
     }
     assert hashes == {story(3).split()[0]}
+
+
+def test_wall_clocks_that_are_years_apart_decide_nothing() -> None:
+    """One host lives in the past, one in the future, and both jump: they agree all the same, and later writes win."""
+    year = 365 * 86_400.0
+    with World(seed=11) as world:
+        a, b, c = world.spawn(3)
+        a.skew(-30 * year)
+        c.skew(20 * year)
+        world.run_until(lambda: all(len(each.node.members()) == 3 for each in world.nodes), within=5.0)
+        c.node.register("title").set("from the future")
+        world.run_until(lambda: a.node.register("title").value == "from the future", within=2.0)
+        a.node.register("title").set("from the past, but later")
+        a.node.counter("n").increment()
+        world.run_until(lambda: c.node.register("title").value == "from the past, but later", within=2.0)
+        with world.partition([a], [b, c]):
+            a.skew(5 * year)  # a jump while it is cut off
+            c.skew(-5 * year)
+            for each in world.nodes:
+                each.node.counter("n").increment()
+                each.node.register("title").set(f"by {each.name}")
+            world.run_for(10.0)
+        world.run_until(lambda: len({each.node.space("main").digest() for each in world.nodes}) == 1, within=10.0)
+        assert {each.node.counter("n").value for each in world.nodes} == {4}
+        assert {member.state for each in world.nodes for member in each.node.members()} == {"alive"}
+        title = b.node.register("title").value
+        for each in world.nodes:  # nobody's stamps are stuck: each can still overwrite what all agreed on
+            each.node.register("title").set(f"{each.name} after {title}")
+            world.run_until(
+                lambda each=each: (
+                    {other.node.register("title").value for other in world.nodes} == {f"{each.name} after {title}"}
+                ),
+                within=2.0,
+            )

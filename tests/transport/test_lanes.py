@@ -155,6 +155,15 @@ def test_a_lower_lane_is_never_starved() -> None:
     assert 0 < longest <= SMALL.passed_over_bytes_max + 2 * SMALL.message_bytes
 
 
+def test_a_long_message_is_one_frame() -> None:
+    """10,000 records in one message of 1 MiB, each with a signature to check, kept a node's loop for seconds."""
+    lanes = Lanes(PEER, SMALL)
+    entry = b"\x00\x80\x08" + bytes(1024)
+    assert len(lanes.receive(entry * 60)) == 60
+    with pytest.raises(PeerFault):
+        lanes.receive(entry * 70)
+
+
 def test_small_frames_travel_together_and_a_big_one_alone() -> None:
     lanes = credited()
     lanes.take()

@@ -535,3 +535,29 @@ def test_the_package_alone_imports_no_aiohttp() -> None:
     heavy = "{'aiohttp', 'zeroconf', 'cryptography', 'ifaddr'}"
     code = f"import sys, transport.base, transport.discovery, transport.system; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=20)
+
+
+async def test_whoever_is_dear_to_handle_gets_half_of_the_loop(net: Net) -> None:
+    """A member that flooded its link with small dear messages had the users of the node wait for seconds."""
+    listener = await net.listen()
+    one, other = await net.open(listener)
+    loop = asyncio.get_running_loop()
+    busy_s, turns = 0.0, 0
+
+    def dear(message: bytes) -> None:
+        nonlocal busy_s
+        began = loop.time()
+        while loop.time() < began + 0.004:
+            pass
+        busy_s += loop.time() - began
+        other._on_message(message)
+
+    other.conduit.on_message = dear
+    began = loop.time()
+    for _ in range(30):
+        one.conduit.send(b"x")
+    while len(other.messages) < 30:
+        await asyncio.sleep(0)
+        turns += 1
+    assert loop.time() - began > 1.8 * busy_s
+    assert turns > 100, "nobody else had a turn"

@@ -135,8 +135,37 @@ class FakeNode:
     def explain(self) -> list[dict[str, Any]]:
         return [{"what": "scout", "asked": 4}]
 
-    async def send(self, to: Any, body: Any) -> None:
+    async def send(self, to: Any, body: Any, *, durable: bool = False, ttl: float | None = None) -> str:
         self.sent.append((to, body))
+        return f"letter-{ttl:g}" if durable else ""
+
+    async def publish(self, topic: str, body: Any) -> None:
+        self.sent.append((topic, body))
+
+    def subscribe(self, pattern: str) -> Any:
+        node = self
+
+        class Messages:
+            dropped = 0
+
+            async def __aenter__(self) -> Any:
+                return self
+
+            async def __aexit__(self, *_: object) -> None: ...
+
+            async def __aiter__(self) -> AsyncIterator[Any]:
+                for index, (topic, body) in enumerate(node.sent):
+                    self.dropped = index * 2
+                    yield SimpleNamespace(topic=topic, body=body, sender=OTHER, id=f"x/{index}")
+
+        return Messages()
+
+    def dead_letters(self) -> list[Any]:
+        dead = SimpleNamespace(id="l-1", to=OTHER, body="\x1b[31m", reason="expired", tries=0, made_ms=7)
+        return [dead]
+
+    async def redeliver(self, letter: str) -> str:
+        return f"{letter}-again"
 
     async def request(self, to: Any, name: str, body: Any, timeout: float) -> Any:
         return [str(to), name, body]

@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import click
 import pytest
 
 from mesh.cli.__main__ import run
@@ -110,6 +111,21 @@ async def test_status_doctor_messages(node: FakeNode, capsys: pytest.CaptureFixt
     assert await gossamer("status") == 3
 
 
+async def test_topics_and_letters(node: FakeNode, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await gossamer("publish", "orders.eu.new", "[1]") == 0
+    assert await gossamer("send", "bob", "2", "--durable", "--ttl", "5") == 0
+    assert node.sent == [("orders.eu.new", [1]), ("bob", 2)]
+    assert capsys.readouterr().out == "published\nletter-5\n"
+    assert await gossamer("dead-letters") == 0
+    line = capsys.readouterr().out
+    assert line.startswith("l-1  to ") and "expired" in line and "\x1b" not in line
+    assert await gossamer("dead-letters", "list", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["made_ms"] == 7
+    assert await gossamer("dead-letters", "redeliver", "l-1") == 0
+    assert capsys.readouterr().out == "goes again as l-1-again\n"
+    assert await gossamer("dead-letters", "redeliver") == 2
+
+
 def shell(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "mesh.cli", *arguments], capture_output=True, text=True, timeout=30, check=False,
@@ -160,6 +176,15 @@ async def test_a_shell_completes_keys_of_the_running_node(node: FakeNode) -> Non
         shell, _GOSSAMER_COMPLETE="bash_complete", COMP_WORDS="gossamer get gr", COMP_CWORD="2"
     )
     assert told.stdout == "plain,greeting\n"
+
+
+def test_every_command_is_on_its_page() -> None:
+    from mesh.cli.commands import gossamer as root
+
+    page = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    names = root.list_commands(click.Context(root))
+    assert "up" in names and "demo" in names
+    assert [name for name in names if f"`{name}" not in page] == []
 
 
 def test_version() -> None:

@@ -92,6 +92,22 @@ async def test_what_is_not_there_and_what_is_of_another_type_is_refused(tmp_path
         assert failed.value.kind == "Clash"
 
 
+async def test_a_subscription_tells_what_did_not_arrive(tmp_path: Path) -> None:
+    async with served(tmp_path) as node:
+        node.sent = [("orders.eu", [1]), ("orders.us", 2)]
+
+        def subscribe() -> list[Any]:
+            with Client(tmp_path, timeout=5) as client:
+                return list(client.stream("subscribe", pattern="orders.*"))
+
+        sender = str(OTHER)
+        assert await asyncio.to_thread(subscribe) == [
+            {"topic": "orders.eu", "body": [1], "sender": sender, "id": "x/0"},
+            {"dropped": 2},
+            {"topic": "orders.us", "body": 2, "sender": sender, "id": "x/1"},
+        ]
+
+
 async def test_a_watch_begins_before_it_is_answered_and_ends_with_its_client(tmp_path: Path) -> None:
     async with served(tmp_path) as node:
 

@@ -61,6 +61,11 @@ def test_loopback_only_is_the_first_thing_said() -> None:
     assert "this machine only" in bad(loopback_only=True)[0].remedy
 
 
+def test_who_was_named_and_refuses_is_bad_though_others_were_found() -> None:
+    assert bad(candidate("wrong-secret", sources=["bootstrap"]), members=(ME, BOB))
+    assert not bad(candidate("wrong-secret", sources=["scout"]), members=(ME, BOB))
+
+
 def test_what_does_not_matter_is_not_bad() -> None:
     """Somebody was found: multicast errors, a stranger's silence, our own address are notes at most."""
     rows = [QUIET | {"errors": {"eth1": "no"}}, candidate("refused", node="bob-id"), candidate("selfie")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -44,3 +46,14 @@ def test_a_node_elsewhere_is_found_by_its_announcement(monkeypatch: pytest.Monke
     link.unlink()
     assert places.data_directories() == []
     assert places.announce(places.data_directory("m", "n")) is None
+
+
+def test_announcements_of_dead_nodes_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        pass
+    old = tmp_path / "state" / "gossamer" / ".running" / str(dead.pid)
+    old.parent.mkdir(parents=True)
+    old.symlink_to(tmp_path)
+    assert places.announce(tmp_path / "elsewhere") is not None
+    assert not old.is_symlink()

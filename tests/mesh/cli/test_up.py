@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -114,10 +115,26 @@ def test_without_a_name_the_second_node_gets_the_next(home: dict[str, str]) -> N
         assert "already" in refused(home, base)
 
 
-def test_ctrl_c_and_leave_end_it_with_0(home: dict[str, str]) -> None:
-    with up(home, "ann") as (process, _):
-        process.send_signal(signal.SIGINT)
-        assert process.wait(WAIT_S) == 0
+def test_a_set_of_either_kind_is_written_as_it_is(home: dict[str, str], tmp_path: Path) -> None:
+    program = (
+        "import asyncio, sys\nfrom mesh import Node\nasync def main():\n"
+        "    async with Node('ann', data=sys.argv[1], discovery=False) as node:\n"
+        "        node.set('tags', remove_wins=True).add('a')\n        await node.space('main').flush()\n"
+        "asyncio.run(main())"
+    )
+    data = str(tmp_path / "data")
+    subprocess.run([sys.executable, "-c", program, data], env=home, check=True, timeout=WAIT_S)
+    with up(home, "ann", "--data", data):
+        assert gossamer(home, "add", "tags", "b").returncode == 0
+        assert gossamer(home, "remove", "tags", "a").returncode == 0
+        assert gossamer(home, "get", "tags").stdout == '["b"]\n'
+
+
+def test_ctrl_c_a_closed_terminal_and_leave_end_it_with_0(home: dict[str, str]) -> None:
+    for number in (signal.SIGINT, signal.SIGHUP):
+        with up(home, "ann") as (process, _):
+            process.send_signal(number)
+            assert process.wait(WAIT_S) == 0
     with up(home, "ann") as (process, _):
         assert gossamer(home, "leave").returncode == 0
         assert process.wait(WAIT_S) == 0
@@ -152,3 +169,24 @@ def test_the_demo_holds(home: dict[str, str]) -> None:
     assert chapters == ["discover", "share", "cut", "heal", "kill", "recover"]
     assert events[-1]["event"] == "done"
     assert events[-1]["seconds"] < 30
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_nothing(home: dict[str, str], tmp_path: Path, number: signal.Signals) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "mesh.cli", "demo", "--json"], env={**home, "TMPDIR": str(folder)}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert demo.stdout is not None
+    while '"step"' not in demo.stdout.readline():
+        assert demo.poll() is None
+    demo.send_signal(number)
+    _, err = demo.communicate(timeout=WAIT_S)
+    assert demo.returncode == 1
+    assert "interrupted" in err
+    assert list(folder.iterdir()) == []
+    if shutil.which("ps"):
+        listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=False).stdout
+        assert str(folder) not in listed

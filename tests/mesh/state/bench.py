@@ -230,7 +230,7 @@ class Table:
 
 
 def slot_of(peer: Peer, name: str = "main") -> Slot:
-    return peer.spaces._replicas[name].own.slot
+    return peer.spaces._replicas[name].writer.own.slot
 
 
 def frames_of(a: Peer, count: int) -> list[bytes]:
@@ -249,6 +249,11 @@ def forged(peer: Peer, first: int, previous: bytes, amount: int) -> bytes:
     items: list[bytes] = []
     doc = Document(str(slot_of(peer).origin), on_change=lambda change: items.append(change.item()))
     doc.counter("n").increment(amount)
+    return sealed(peer, first, previous, items)
+
+
+def sealed(peer: Peer, first: int, previous: bytes, items: list[bytes]) -> bytes:
+    """A frame of one operation of ``peer``, with any body."""
     return seal(
         peer.identity, MESH, stream="main", log=slot_of(peer).origin.log, first=first, count=1, hlc=1,
         previous=previous, items=items,

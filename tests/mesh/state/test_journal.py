@@ -116,3 +116,41 @@ def test_a_closed_journal_stops_trying() -> None:
     bench.disk.full = False
     bench.env.run_for(60.0)
     assert bench.disk.commits == []
+
+
+def test_a_closed_journal_takes_nothing_more() -> None:
+    """Found by a node that ended while a fold was under way: its outcome went to a disk that was closed already."""
+    bench = Bench()
+    bench.put(b"a")
+    bench.env.run_for(1.0)
+    bench.journal.close()
+    bench.put(b"b")
+    bench.env.run_for(1.0)
+    assert bench.disk.commits == [[b"a"]]
+    assert bench.journal.is_idle
+
+
+def test_together_is_one_commit_behind_whatever_is_under_way() -> None:
+    bench = Bench()
+    bench.put(b"before")
+    with bench.journal.together():
+        bench.put(b"a", value=bytes(5 << 20))
+        bench.put(b"b", value=bytes(5 << 20))  # past the bytes of one commit: together all the same
+    bench.put(b"after")
+    bench.env.run_for(1.0)
+    assert bench.disk.commits == [[b"before"], [b"a", b"b"], [b"after"]]
+    with bench.journal.together():
+        bench.put(b"c")
+        bench.put(b"d")
+    bench.env.run_for(1.0)
+    assert bench.disk.commits[3:] == [[b"c", b"d"]]
+
+
+def test_together_is_lost_together() -> None:
+    bench = Bench()
+    bench.disk.full = True
+    with bench.journal.together():
+        bench.put(b"a")
+        bench.put(b"b")
+    bench.env.run_for(0.1)
+    assert bench.lost == [b"a", b"b"] and bench.saved == []

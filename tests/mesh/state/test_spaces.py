@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.errors import BacklogFull, SpaceReadOnly, TooManySpaces
 from mesh.protocol.effects import Forked, Gap, Held, Repeated
-from mesh.protocol.facts import ClockAhead, Dropped, LogForked, LogRenewed, StateDamaged, StateLost
+from mesh.protocol.facts import ClockAhead, Dropped, LogForked, LogRenewed, SpaceStalled, StateDamaged, StateLost
 from mesh.state import records
 from mesh.state.storage import MemoryStorage
-from tests.mesh.state.bench import Disk, Peer, Table, forged, frames_of, slot_of
+from tests.mesh.state.bench import Disk, Peer, Table, forged, frames_of, sealed, slot_of
 from transport.base import SECOND
 from transport.frame import GENESIS, parse
 
@@ -206,7 +207,7 @@ def test_a_crash_around_any_commit_loses_nothing_acknowledged_and_reuses_no_sequ
             a.space().counter("n").increment()
             if number % 3 == 0:
                 table.env.run_for(0.002)
-            durable = a.spaces._replicas["main"].own.saved.seq
+            durable = a.spaces._replicas["main"].writer.own.saved.seq
     except PowerCut:
         pass
     a.crash()
@@ -455,6 +456,52 @@ def test_a_forged_signature_is_the_peers_fault_and_no_evidence() -> None:
     assert [rule for _, rule in b.faults] == ["a frame of another version or shape", "a frame is signed by its origin"]
     assert not b.told(LogForked)
     assert b.credit == 0
+
+
+def test_an_operation_newer_than_this_version_stalls_its_log_loudly_and_once() -> None:
+    table = Table()
+    table.pushes = False
+    a, b = Peer(table, "a"), Peer(table, "b")
+    (one,) = frames_of(a, 1)
+    newer = sealed(a, 2, parse(one).digest, [msgpack.packb([0, 1, [[99, "key", "what this means is not known yet"]]])])
+    later = forged(a, 3, parse(newer).digest, 5)
+    for raw in (one, newer, later, newer):
+        b.receive(a.id, raw)
+        table.env.run_for(0.1)
+    assert [(fact.origin, fact.seq) for fact in b.told(SpaceStalled)] == [(slot_of(a).origin, 2)]
+    assert b.space().value == {"n": 1}
+    assert b.spaces.frames_after(slot_of(a), 1, 1 << 20) == []
+    assert not b.faults
+    assert b.credit == 0
+
+
+@pytest.mark.parametrize("body", [b"\xc1", b"\x01", b"\x93\x00\x01\x90", b"\x93\x00\x01\x91\x01", b"\x80"])
+def test_a_body_that_holds_no_changes_is_the_peers_fault_and_changes_nothing(body: bytes) -> None:
+    table = Table()
+    a, b = Peer(table, "a"), Peer(table, "b")
+    a.space()
+    b.receive(a.id, sealed(a, 1, GENESIS, [body]))
+    table.env.run_for(0.1)
+    assert len(b.faults) == 1
+    assert b.space().value == {}
+    assert b.credit == 0
+
+
+def test_what_cannot_be_understood_on_disk_does_not_keep_a_node_from_starting() -> None:
+    table, a, b = pair()
+    (one,) = frames_of(a, 1)
+    slot = slot_of(a)
+    newer = sealed(a, 2, parse(one).digest, [msgpack.packb([0, 1, [[99, "key", "from a newer version"]]])])
+    a.crash()
+    a.disk.commit([(records.FRAMES, records.frame_key(slot, 2), newer)])
+    again = Peer(table, "a", disk=a.disk)
+    assert again.space().value == {"n": 1}
+    assert [fact.seq for fact in again.told(SpaceStalled)] == [2]
+    assert len(again.told(LogRenewed)) == 1
+    table.link_all()
+    again.space().counter("n").increment(10)
+    table.repair()
+    assert again.space().value == b.space().value == {"n": 11}
 
 
 def test_a_clock_far_ahead_is_reported_and_its_writes_count() -> None:

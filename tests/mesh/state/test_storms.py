@@ -38,7 +38,7 @@ class Node:
         self.written[space.clock[space.actor]] = key
 
     def acknowledged(self) -> list[str]:
-        own = self.peer.spaces._replicas["main"].own if self.written else None
+        own = self.peer.spaces._replicas["main"].writer.own if self.written else None
         if own is None or own.actor != self.actor:
             return []
         return [self.written.pop(seq) for seq in list(self.written) if seq <= own.saved.seq]
