@@ -227,9 +227,11 @@ class Document(Objects):
         them. Nothing when ``events`` is false, which costs nothing. Raises ``CausalBufferFull`` before anything
         changed, or ``ActorReused`` after the changes before the wrong one.
         """
-        self._settled()
+        if self._transaction is not None:
+            self._settled()
         batch = changes if isinstance(changes, list) else list(changes)
-        self._buffer.require_room(batch, self._count)
+        if len(batch) > 1 or self._buffer.held:  # there is always room for one
+            self._buffer.require_room(batch, self._count)
         out: list[Change] | None = [] if events else None
         author, index, clock = "", -1, self._clock
         for change in batch:
