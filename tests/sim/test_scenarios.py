@@ -41,3 +41,9 @@ def test_found_a_node_that_starts_in_a_split_does_not_fold_alone(seed: int) -> N
     only of members that were down already, which were no news), so nobody else counted, and it folded its logs beyond
     what the others had on disk. Who counts is kept on disk since; found by ``check_floors``."""
     find("chaos-folding")(seed)
+
+
+def test_found_a_torn_batch_takes_nothing_that_was_durable() -> None:
+    """The simulator's own mistake: a torn commit of a fold did its cuts and lost the snapshot they were made for. No
+    storage that keeps the contract (all or nothing) does so; a node then came back without all it had promised."""
+    find("crash-points")(14)
