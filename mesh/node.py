@@ -468,7 +468,7 @@ class Node:
         "wait", "error" (raises ``PublishFull``) or "drop_oldest" (counted in ``node.dropped``). "high" is not held
         back for company. Raises ``ValueError`` (topic) and ``ValueRefused`` (body); nothing was queued then.
         """
-        if on_full not in ON_FULL or priority not in PRIORITIES:
+        if (on_full != "wait" or priority != "normal") and (on_full not in ON_FULL or priority not in PRIORITIES):
             raise ValueError(f"on_full is one of {ON_FULL}, priority one of {PRIORITIES}: {on_full!r}, {priority!r}")
         if self._runtime is None:
             raise Closed("node.publish()")
