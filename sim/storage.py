@@ -145,16 +145,17 @@ class Disk:
         self._directories.clear()
         self._unsynced.clear()
 
-    def rot(self, records: int) -> int:
-        """Break up to ``records`` records, drawn over all of them; how many."""
+    def rot(self, records: int, spare: Callable[[str, bytes], bool] = lambda table, key: False) -> int:
+        """Break up to ``records`` records, drawn over all of them, but none that ``spare`` says yes to; how many."""
         places = [
-            (table, key)
+            (name, table, key)
             for _, tables in sorted(self._directories.items())
-            for _, table in sorted(tables.items())
+            for name, table in sorted(tables.items())
             for key in table.ordered()
             if table.records[key] is not None
         ]
-        chosen = self._rng.sample(places, min(records, len(places)))
+        drawn = self._rng.sample(places, min(records, len(places)))
+        chosen = [(table, key) for name, table, key in drawn if not spare(name, key)]
         for table, key in chosen:
             table.records[key] = None
         return len(chosen)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from sim.checkers.bounds import check_messages, check_quiet
+from sim.checkers.bounds import check_messages
 from sim.checkers.causality import Causality
 from sim.checkers.convergence import check_clocks, check_values
 from sim.checkers.counting import Tally
@@ -210,7 +210,6 @@ class Workload:
         self.look()
         world = self._world
         check_values(world)
-        check_quiet(world)
         check_messages(world, len(self.writes))
         excused = {
             name

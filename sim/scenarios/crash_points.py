@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mesh.config import NodeConfig
 from mesh.state.config import StateConfig
+from sim.checkers.bounds import quiet
 from sim.checkers.convergence import check_values, converged
 from sim.points import POINTS, arm
 from sim.scenario import scenario
@@ -38,5 +39,6 @@ def crash_points(world: World) -> None:
     world.run_until(converged, within=20.0)
     check_values(world)
     world.run_for(2.0)
+    world.run_until(quiet, within=20.0)
     workload.check_end()
     assert fired, "no point was passed"
