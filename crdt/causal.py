@@ -156,6 +156,10 @@ class Store:
         """About how many elements its value has."""
         return 1
 
+    def removed_count(self) -> int:
+        """How many removed things it still knows, for those who return late."""
+        return 0
+
     def others(self, names: ActorTable) -> list[Value]:
         """Values in conflict with the one shown."""
         return []

@@ -189,6 +189,9 @@ class MapStore(Store):
     def size(self) -> int:
         return len(self.children)
 
+    def removed_count(self) -> int:
+        return sum(store.removed_count() for store in self.stores())
+
     def stores(self) -> Iterator[Store]:
         """All objects directly under it."""
         for slot in self.children.values():

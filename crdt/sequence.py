@@ -156,6 +156,9 @@ class SequenceStore(Store):
     def size(self) -> int:
         return self.spans.live
 
+    def removed_count(self) -> int:
+        return sum(author.count for author in self.authors.values()) - self.spans.live
+
     def dots(self) -> Iterator[Dot]:
         for actor, author in self.authors.items():
             yield author.last << INDEX_BITS | actor

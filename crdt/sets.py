@@ -167,6 +167,9 @@ class StrictSetStore(SetStore):
     def has(self, raw: bytes) -> bool:
         return raw in self.added and raw not in self.removed
 
+    def removed_count(self) -> int:
+        return len(self.removed)
+
     def at(self, raw: bytes) -> Iterator[Dot]:
         yield from dots_of(self.added.get(raw, ()))
         yield from dots_of(self.removed.get(raw, ()))

@@ -37,6 +37,8 @@ def corrupt(world: World, node: SimNode, manner: Manner) -> Fault:
     every new link is none.
     """
     fault = world.fault("byzantine", f"{node.name} {manner}")
+    if fault.muted:
+        return fault
     undo = _MANNERS[manner](world, node, fault)
 
     def end() -> None:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from crdt import Change, ChangeTooLarge, Document, InvalidBytes, InvalidValue, TypeClash
+from crdt.difference import difference
 from crdt.list import EraseValues, InsertValues, Move
 from crdt.sequence import SPAN_MAX
 from crdt.text import EraseText, InsertText
@@ -214,6 +215,24 @@ def test_what_several_type_at_one_place_is_never_mixed(runs: list[Any], at: int,
         require_sound(doc)
 
 
+@pytest.mark.parametrize("first", [2, 1])
+def test_what_hangs_beside_a_hidden_run_is_kept(first: int) -> None:
+    """Found by breaking the code on purpose: no law had met it."""
+    a, b = apart("a", "b")
+    a.text("t").append("xay")
+    meet(a, b)
+    a.text("t").insert(3, "b")
+    b.text("t").insert(3, "c")
+    meet(a, b)
+    a.text("t").insert(1, "-")
+    for at in (4, 3) if first == 2 else (0, 2):
+        a.text("t").delete(at)
+        require_sound(a)
+    meet(a, b)
+    require_sound(b)
+    assert str(b.text("t")) == ("x-ac" if first == 2 else "-abc")
+
+
 def test_concurrent_moves_leave_one_copy_and_a_removal_none() -> None:
     a, b = apart("a", "b")
     a.list("l").extend(["x", 1, 2, 3])
@@ -369,3 +388,45 @@ def test_text_beside_pycrdt() -> None:
                 mine.insert(at, letters)
                 theirs.insert(at, letters)
         assert str(mine) == str(theirs)
+
+
+@some
+@given(st.text("ab \n", max_size=30), st.text("ab \n", max_size=30))
+def test_the_difference_leads_from_one_to_the_other(old: str, new: str) -> None:
+    made = old
+    for begin, end, text in reversed(difference(old, new)):
+        made = made[:begin] + text + made[end:]
+    assert made == new
+    (doc,) = apart("a")
+    doc.text("t").append(old)
+    doc.text("t").edit(new)
+    assert str(doc.text("t")) == new
+    assert doc.text("t").edit(new) is None and len(doc.changes_since({})) <= 2
+
+
+@some
+@given(*[st.lists(st.sampled_from(("one ", "two ", "three\n", "four ")), max_size=8) for _ in range(3)])
+def test_an_edit_of_an_older_text_leaves_what_others_changed(old: list[str], new: list[str], now: list[str]) -> None:
+    """Letters of the old text are there if both kept them; what either put in is there."""
+    base, mine, theirs = "".join(old), "".join(new), "".join(now)
+    (doc,) = apart("a")
+    doc.text("t").append(theirs)
+    doc.text("t").edit(mine, base)
+    got = str(doc.text("t"))
+    kept = len(base) - sum(end - begin for begin, end, _ in difference(base, mine))
+    put = sum(len(text) for _, _, text in difference(base, mine))
+    assert put <= len(got) <= put + len(theirs)
+    if base == theirs:
+        assert got == mine and len(got) == kept + put
+    if base == mine:
+        assert got == theirs
+
+
+def test_two_who_edit_a_copy_each_keep_both_changes() -> None:
+    (doc,) = apart("a")
+    base = "the quick fox\njumps over\nthe dog\n"
+    doc.text("t").append(base)
+    doc.text("t").edit("the quick brown fox\njumps over\nthe lazy dog\n", base)
+    doc.text("t").edit("The quick fox\njumps\nthe dog\nagain\n", base)
+    assert str(doc.text("t")) == "The quick brown fox\njumps\nthe lazy dog\nagain\n"
+    assert len(difference("x\n" * 5000 + "a", "x\n" * 5000 + "b")) == 1
