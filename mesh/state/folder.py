@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from mesh.protocol.effects import Head, Held
 from mesh.state import records
 from mesh.state.folding import Snapshot, fold, load
-from mesh.state.journal import nothing
 from mesh.state.log import Log
 from mesh.state.room import Room
 from transport.base import SECOND, StorageFault
