@@ -1,4 +1,4 @@
-"""Operations of a change that are alike and follow each other, in fewer bytes. On the wire only: nobody else sees it."""
+"""Operations of a change that are alike and follow each other, in fewer bytes. Only on the wire: no type sees it."""
 
 from __future__ import annotations
 
