@@ -59,6 +59,7 @@ class SimNode:
         build = lambda: self._factory(self.name, env=env, data=self._data, **self._options)  # noqa: E731
         self.node = process.context.run(build)
         self._world.note(f"start {self.machine.epoch}", self.name)
+        self._world.on_boot(self)
 
         self.started = False
 

@@ -1,7 +1,7 @@
 """Three box offices, a few customers, faults drawn from the seed; and what has to be true at the end.
 
-    gossamer sim swarm examples/lost_update/story.py --seeds 50
-    gossamer sim shrink examples/lost_update/story.py --seed N
+gossamer sim swarm examples/lost_update/story.py --seeds 50
+gossamer sim shrink examples/lost_update/story.py --seed N
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
+from itertools import count, repeat
 from typing import Annotated, Any
 
 import msgspec
@@ -244,14 +245,15 @@ class Topics:
         readers = {self._route(topic): None for topic in topics}
         if len(readers) == 1:  # nearly always: one topic, or the same readers for all of them
             for reader in next(iter(readers)):
-                reader.put_all(items, origin, frame.first)
-                reader.settle()
+                reader.put(zip(items, repeat(origin), count(frame.first), strict=False), len(items), len(frame.raw))
         else:
-            for at, item in enumerate(items, frame.first):
-                for reader in self._route(item[0]):
-                    reader.put(item, origin, at)
             for reader in dict.fromkeys(each for group in readers for each in group):
-                reader.settle()
+                mine = [
+                    (item, origin, at)
+                    for at, item in enumerate(items, frame.first)
+                    if reader in self._route(item[0])
+                ]  # fmt: skip
+                reader.put(iter(mine), len(mine), sum([len(item[1]) for item, _, _ in mine]))
         if source is not None and "" in topics:
             for topic, body in items:
                 if not topic:

@@ -112,6 +112,11 @@ class Stack:
         present = [view.id for view in called if view.state in ("alive", "suspect")]
         return present or [view.id for view in called]
 
+    def is_present(self, node: NodeId) -> bool:
+        """Whether ``node`` is a member that is alive or suspect."""
+        member = self.swim.table.get(node)
+        return member is not None and member.state.is_present
+
     def explain(self) -> dict[str, object]:
         """Why things are as they are: plain values for ``gossamer doctor`` and ``node.explain()``."""
         return {
