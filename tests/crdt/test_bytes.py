@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from crdt import Change, CrdtError, Document, InvalidBytes, UnknownOperation
 from crdt.value import check_packed, pack, unpack
-from tests.laws import state
+from tests.laws import require_sound, state
 from tests.strategies import History, histories, values
 
 some = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -73,6 +73,7 @@ def test_damaged_changes_and_snapshots_change_nothing(history: History, data: st
             assert len(doc.actors) == actors
         else:
             Document.load(doc.snapshot(), actor="observer")  # what was let in is a whole state
+            require_sound(doc)
 
 
 @some
