@@ -299,10 +299,11 @@ def check_path(path: Path) -> None:
     if not 1 < len(path) <= DEPTH_MAX:
         raise InvalidBytes("a path of no allowed depth")
     for key in path:
-        try:
-            check_key(key)
-        except ValueError as wrong:
-            raise InvalidBytes(f"a path with {wrong}") from None
+        if len(key) > SHORT_KEY:
+            try:
+                check_key(key)
+            except ValueError as wrong:
+                raise InvalidBytes(f"a path with {wrong}") from None
 
 
 def as_keys(path: Path) -> tuple[str, ...]:

@@ -433,7 +433,8 @@ class Document(Objects):
         else:
             parent, key = root, path[-1]
             for each in path[:-1]:
-                parent = parent.open(each, MapStore)
+                below = parent.children.get(each)
+                parent = below if below.__class__ is MapStore else parent.open(each, MapStore)
         if store is None:
             op.perform(parent, dot, refs, stamp)
         else:

@@ -9,6 +9,7 @@ import msgspec
 
 from crdt.actors import ActorTable
 from crdt.causal import (
+    SHORT_KEY,
     Cell,
     Clock,
     Names,
@@ -60,7 +61,8 @@ class Put(Op, tag=6):
             cells[raw] = left
 
     def check(self, needs: Needs) -> None:
-        check_path(self.path)
+        if type(self.path) is not str or len(self.path) > SHORT_KEY:
+            check_path(self.path)
         check_packed(self.element)
         if self.seen:
             needs.seen(self.seen)
