@@ -21,6 +21,7 @@ from crdt.causal import OPERATIONS, Needs, Op
 from crdt.clock import SEQ_MAX
 from crdt.errors import CrdtError, InvalidBytes, UnknownOperation
 from crdt.hlc import HLC_MAX
+from crdt.packing import Additions, packed, unpacked
 
 FRAME_BYTES_MAX = 1 << 20  # a protocol constant, the transport's
 CHANGE_BYTES_MAX = FRAME_BYTES_MAX - 4096  # an item must fit one frame, with its header and signature
@@ -82,11 +83,14 @@ class Change:
                 deps: list[int] = []
                 for actor, count in self.deps.items():
                     deps += (names.setdefault(actor, len(names)), count)
-                raw = _encode((deps or 0, self._step, self.ops, list(names)))
+                raw = _encode((deps or 0, self._step, self._wire(), list(names)))
             else:
-                raw = _encode((0, self._step, self.ops))
+                raw = _encode((0, self._step, self._wire()))
             self._raw = raw
         return raw if type(raw) is bytes else bytes(raw)
+
+    def _wire(self) -> Sequence[Any]:
+        return self.ops if self.count == 1 else packed(self.ops)
 
     def encode(self) -> bytes:
         """The standalone form."""
@@ -163,6 +167,10 @@ def _decode_item(raw: Any, actor: str, seq: int) -> Any:
 def _read(item: Any, raw: Any, actor: str, seq: int, hlc: int) -> Change:
     """The change of a decoded item, checked."""
     ops = item.ops
+    for op in ops:
+        if op.__class__ is Additions:
+            ops = unpacked(ops)
+            break
     if not ops or not 0 < seq <= SEQ_MAX - len(ops) or not 0 <= hlc <= HLC_MAX:
         raise InvalidBytes("a change with no operations, or out of bounds")
     names = item.names
@@ -208,7 +216,7 @@ def _explain(raw: Any, actor: str, seq: int, wrong: Exception) -> CrdtError:
         for op in _shape_decode(raw).ops:
             if len(op) and type(op) is list:
                 tag = msgspec.msgpack.decode(op[0], type=int)
-                if tag >= 0 and tag not in OPERATIONS:
+                if tag >= 0 and tag not in OPERATIONS and tag != Additions.__struct_config__.tag:
                     return UnknownOperation(actor, seq, tag)
     except (msgspec.MsgspecError, RecursionError, ValueError):
         pass  # nonsense down to its shape: say what was wrong first
@@ -226,7 +234,7 @@ class _Shape(msgspec.Struct, array_like=True):
 @functools.cache
 def _decoders(known: int) -> tuple[Callable[[Any], Any], Callable[[Any], Any], Callable[[Any], Any]]:
     """Decoders of an item, a body and a standalone change, for the operations there are by now."""
-    operations: Any = functools.reduce(operator.or_, (OPERATIONS[tag] for tag in sorted(OPERATIONS)))
+    operations: Any = functools.reduce(operator.or_, (OPERATIONS[tag] for tag in sorted(OPERATIONS)), Additions)
     step = Annotated[int, Meta(ge=0, le=HLC_MAX)]
     name = Annotated[str, Meta(max_length=ACTOR_BYTES_MAX)]
     item = msgspec.defstruct(

@@ -354,7 +354,10 @@ class Document(Objects):
         mine = self._clock
         mine += [0] * (len(self.actors) - len(mine))
         before = {key: self._shown(key) for key in (*self._root.live_keys(), *root.live_keys())} if events else {}
-        self._root.join(root, mine, counts)
+        if any(mine):
+            self._root.join(root, mine, counts)
+        else:
+            self._root = root  # the join with nothing
         advanced = []
         for index, count in enumerate(counts):
             if count > mine[index]:
@@ -430,7 +433,8 @@ class Document(Objects):
         else:
             parent, key = root, path[-1]
             for each in path[:-1]:
-                parent = parent.open(each, MapStore)
+                below = parent.children.get(each)
+                parent = below if below.__class__ is MapStore else parent.open(each, MapStore)
         if store is None:
             op.perform(parent, dot, refs, stamp)
         else:
@@ -480,9 +484,9 @@ class Document(Objects):
         index = self.actors.find(actor)
         return 0 if index is None else self._clock[index]
 
-    def _shown(self, key: str) -> tuple[str, str] | None:
+    def _shown(self, key: str) -> tuple[str, Any] | None:
         store = self._root.shown(key)
-        return None if store is None else (store.kind, repr(store.value(self.actors)))  # 1, 1.0 and True are three
+        return None if store is None else (store.kind, store.mark(self.actors))
 
     def _settled(self) -> None:
         if self._transaction is not None:

@@ -120,6 +120,21 @@ def test_bytes_are_what_they_were() -> None:
     assert ann.digest() == DIGEST
 
 
+def test_additions_that_follow_each_other_are_packed() -> None:
+    doc, made = Document("ann"), list[Change]()
+    doc.on_change = made.append
+    with doc.transaction():
+        for each in (1, "x", None):
+            doc.set("s").add(each)
+        doc.set("s").discard(1)
+        doc.set("t").add(2)
+    assert made[0].item().hex() == "9300019394" + "10a17303c40401a178c0" + "9506a173c40101c2909506a174c40102c390"
+    twin = Document("bob")
+    twin.apply([Change.decode(made[0].encode())])
+    assert twin.digest() == doc.digest() and made[0].count == 5 and twin.clock == doc.clock
+    assert Change.decode(made[0].encode()).item() == made[0].item()
+
+
 def test_old_bytes_are_read_as_they_were_meant() -> None:
     ann, made = told(), list[Change]()
     ann.on_change = made.append
