@@ -109,6 +109,7 @@ class Node:
         self._listener: Listener | None = None
         self._sources: list[Discovery] = []
         self._readers: list[weakref.ref[_Reader]] = []  # who stopped reading is forgotten
+        self._observers: list[Callable[[Fact], None]] = []
         self._early: deque[Fact] = deque(maxlen=self._config.events_max)  # noticed before anybody could read
         self._changed: asyncio.Event = asyncio.Event()
         self._message_handler: Handler | None = None
@@ -326,6 +327,13 @@ class Node:
             reader.put(self._early.popleft())
         return reader
 
+    def observe(self, look: Callable[[Fact], None]) -> None:
+        """Call ``look`` with each fact at the moment it is told, from now on; for metrics and the simulator.
+
+        It is called between two steps of the node: it must return at once, raise nothing, and write nothing.
+        """
+        self._observers.append(look)
+
     def explain(self) -> list[dict[str, Any]]:
         """Why peers are, or are not, reached: each source of discovery, each candidate with its last outcome."""
         runtime = self._running("node.explain()")
@@ -335,6 +343,8 @@ class Node:
 
     def _tell(self, fact: Fact) -> None:
         self._changed.set()
+        for look in self._observers:
+            look(fact)
         if self._runtime is None:
             self._early.append(fact)
         for each in self._readers:

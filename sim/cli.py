@@ -18,6 +18,8 @@ import click
 from sim.determinism import check
 from sim.loop import SimError
 from sim.plan import BadReplay, Plan, load
+from sim.record import Recorder
+from sim.report import write as write_report
 from sim.scenario import Outcome, Scenario, UnknownScenario, find, shipped
 from sim.shrink import RUNS_MAX, Holds, Shrinker, Size
 from sim.swarm import CHECKED, Result
@@ -79,11 +81,14 @@ def list_(as_json: bool) -> None:
 @click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--trace", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Write every event there.")
 @click.option("--save", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Write a replay file.")
+@click.option(
+    "--report", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Write a page to look at, one file."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def run(name: str, seed: int, trace: Path | None, save: Path | None, as_json: bool) -> None:
+def run(name: str, seed: int, trace: Path | None, save: Path | None, report: Path | None, as_json: bool) -> None:
     """Tell scenario NAME (or FILE.py::NAME) once."""
     told = find(name)
-    outcome, took = _tell(told, Plan(seed=seed), trace)
+    outcome, took = _tell(told, Plan(seed=seed), trace, report, told.replay(seed))
     if save is not None:
         save.write_text(outcome.plan().encode(), encoding="utf-8")
     _show(told, outcome, took, told.replay(seed), as_json)
@@ -92,12 +97,15 @@ def run(name: str, seed: int, trace: Path | None, save: Path | None, as_json: bo
 @group.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @click.option("--trace", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Write every event there.")
+@click.option(
+    "--report", type=click.Path(dir_okay=False, path_type=Path), default=None, help="Write a page to look at, one file."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def replay(file: str, trace: Path | None, as_json: bool) -> None:
+def replay(file: str, trace: Path | None, report: Path | None, as_json: bool) -> None:
     """Tell the run in FILE again: exactly its nodes, faults, operations and times. Exit as run does."""
     plan = _plan(file)
     told = find(plan.scenario)
-    outcome, took = _tell(told, plan, trace)
+    outcome, took = _tell(told, plan, trace, report, f"gossamer sim replay {file}")
     recorded = plan.broke
     if recorded is not None and not as_json:
         if outcome.broke is None:
@@ -211,12 +219,15 @@ def check_determinism(name: str, seed: int) -> None:
 # -- what they share -----------------------------------------------------------------------------------------------
 
 
-def _tell(told: Scenario, plan: Plan, trace: Path | None) -> tuple[Outcome, float]:
+def _tell(told: Scenario, plan: Plan, trace: Path | None, report: Path | None, again: str) -> tuple[Outcome, float]:
+    recorder = None if report is None else Recorder()
     began = time.perf_counter()
-    outcome = told.tell(plan.seed, plan=plan, keep_trace=trace is not None)
+    outcome = told.tell(plan.seed, plan=plan, keep_trace=trace is not None, recorder=recorder)
     took = time.perf_counter() - began
     if trace is not None:
         trace.write_text("\n".join(outcome.lines) + "\n")
+    if report is not None and recorder is not None:
+        write_report(told, outcome, recorder, again, report)
     return outcome, took
 
 

@@ -23,6 +23,10 @@ class WallClock:
         self.reads_wrong += 1
         return max(0, EPOCH + mono + self.offset + (mono - self._drift_from) * self.drift_ppm // 1_000_000)
 
+    def error(self, mono: int) -> int:
+        """By how many ns it is wrong at the world's time ``mono``; asking so counts as nobody's reading."""
+        return self.offset + (mono - self._drift_from) * self.drift_ppm // 1_000_000
+
     def drift(self, ppm: int, mono: int) -> None:
         """From ``mono`` on run fast (or slow) by ``ppm``; what drifted so far stays as an offset."""
         self.offset += (mono - self._drift_from) * self.drift_ppm // 1_000_000

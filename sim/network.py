@@ -131,21 +131,23 @@ class Network:
         """Send one datagram: it arrives once, or never; late ones arrive out of order."""
         path = self.path(sender, receiver)
         self.datagrams["sent"] += 1
-        self.trace.record(self.loop.now, path.name, f"datagram {len(raw)} {mark(raw)}")
-        self._datagram(path, len(raw), deliver)
+        text = f"{len(raw)} {mark(raw)}"
+        self.trace.record(self.loop.now, path.name, f"datagram {text}")
+        self._datagram(path, len(raw), text, deliver)
 
-    def _datagram(self, path: Path, size: int, deliver: Callable[[], None]) -> None:
+    def _datagram(self, path: Path, size: int, text: str, deliver: Callable[[], None]) -> None:
         delay = path.judge(size, self.datagrams)
         if delay == HELD:
-            self._held.append(partial(self._datagram, path, size, deliver))
+            self._held.append(partial(self._datagram, path, size, text, deliver))
         elif delay >= 0:
-            self.loop.at(self.loop.now + delay, partial(self._datagram_arrives, path, deliver), path.source)
+            self.loop.at(self.loop.now + delay, partial(self._datagram_arrives, path, text, deliver), path.source)
 
-    def _datagram_arrives(self, path: Path, deliver: Callable[[], None]) -> None:
+    def _datagram_arrives(self, path: Path, text: str, deliver: Callable[[], None]) -> None:
         if path.severed():
             self.datagrams["cut"] += 1
             return
         self.datagrams["delivered"] += 1
+        self.trace.record(self.loop.now, path.name, f"heard {text}")
         deliver()
 
     def process_ended(self, process: Process, power: bool) -> None:

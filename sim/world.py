@@ -100,6 +100,8 @@ class World:
         self.demands: list[Demand] = []
         self.planned: list[Planned] = []  # the faults that were drawn from the seed
         self._naming = ""
+        self.on_boot: Callable[[SimNode], None] = lambda node: None  # a recorder's, both
+        self.on_end: Callable[[], None] = lambda: None
         self._counts: dict[str, int] = {}
         self._factory: Factory = program or _mesh_node
         self._settings = [
@@ -413,6 +415,7 @@ class World:
         if self._closed:
             return
         self._closed = True
+        self.on_end()
         for node in self.nodes:
             if node.process is not None and node.process.alive:
                 with suppress(ValueError):

@@ -88,7 +88,7 @@ def test_removing_one_operation_leaves_all_before_it_unchanged() -> None:
 @scenario(nodes=4, program=Toy)
 def word_is_lost_with_two_faults(world: World) -> None:
     """Breaks when the first node is cut off while the second is dead; the rest of it is noise."""
-    a, b, c, d = (*world.nodes, None, None)[:4]
+    a, b, c, *_ = (*world.nodes, None, None)
     assert a is not None and b is not None
     a.node.dial("10.0.0.2:7000")
     world.run_for(3.0)
