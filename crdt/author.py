@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import TypeAlias
@@ -29,9 +30,9 @@ class Author:
         self.last = 0  # its latest operation that put something in
         self.firsts: list[Element] = []
         self.spans: list[Span] = []
-        self.seqs: list[int] = []
-        self.starts: list[int] = []
-        self.widths: list[int] = []
+        self.seqs = array("q")  # numbers, not objects: an operation by itself costs 24 B
+        self.starts = array("q")
+        self.widths = array("q")
 
     def begin(self, seq: int, size: int) -> int:
         """Note that operation ``seq`` puts in ``size`` elements. Returns the number of the first."""

@@ -118,6 +118,20 @@ class Thaw:
             raise InvalidBytes("a dot outside the snapshot's clock")
         return seq << INDEX_BITS | self._indices[rank]
 
+    def each(self, ranks: Sequence[int], seqs: Sequence[int]) -> list[Dot]:
+        """The dots of two columns."""
+        indices, counts = self._indices, self._counts
+        if ranks and not (min(ranks) >= 0 and max(ranks) < len(indices)):
+            raise InvalidBytes("an actor the snapshot does not name")
+        dots = [
+            seq << INDEX_BITS | indices[rank]
+            for rank, seq in zip(ranks, seqs, strict=True)
+            if 0 < seq <= counts[rank]
+        ]  # fmt: skip
+        if len(dots) < len(ranks):
+            raise InvalidBytes("a dot outside the snapshot's clock")
+        return dots
+
     def dots(self, flat: Sequence[int]) -> list[Dot]:
         if len(flat) % 2:
             raise InvalidBytes("half a dot")
@@ -152,9 +166,17 @@ class Store:
         """What it shows, as fresh plain Python. ``names`` settle ties."""
         raise NotImplementedError
 
+    def mark(self, names: ActorTable) -> Any:
+        """Something that is equal if and only if what it shows is, and that later changes do not touch."""
+        return repr(self.value(names))  # tells 1, 1.0 and True apart
+
     def size(self) -> int:
         """About how many elements its value has."""
         return 1
+
+    def removed_count(self) -> int:
+        """How many removed things it still knows, for those who return late."""
+        return 0
 
     def others(self, names: ActorTable) -> list[Value]:
         """Values in conflict with the one shown."""
@@ -277,10 +299,11 @@ def check_path(path: Path) -> None:
     if not 1 < len(path) <= DEPTH_MAX:
         raise InvalidBytes("a path of no allowed depth")
     for key in path:
-        try:
-            check_key(key)
-        except ValueError as wrong:
-            raise InvalidBytes(f"a path with {wrong}") from None
+        if len(key) > SHORT_KEY:
+            try:
+                check_key(key)
+            except ValueError as wrong:
+                raise InvalidBytes(f"a path with {wrong}") from None
 
 
 def as_keys(path: Path) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from crdt.causal import OPERATIONS, Needs, Op
 from crdt.clock import SEQ_MAX
 from crdt.errors import CrdtError, InvalidBytes, UnknownOperation
 from crdt.hlc import HLC_MAX
+from crdt.packing import Additions, packed, unpacked
 
 FRAME_BYTES_MAX = 1 << 20  # a protocol constant, the transport's
 CHANGE_BYTES_MAX = FRAME_BYTES_MAX - 4096  # an item must fit one frame, with its header and signature
@@ -40,7 +41,7 @@ class Change:
     applied before. Its bytes are fixed when it is made.
     """
 
-    __slots__ = ("_raw", "_step", "actor", "count", "deps", "hlc", "names", "needs", "ops", "seq")
+    __slots__ = ("_raw", "_step", "_whole", "actor", "count", "deps", "hlc", "names", "needs", "ops", "seq")
 
     def __init__(
         self, actor: str, seq: int, hlc: int, step: int, ops: Sequence[Op],
@@ -56,6 +57,7 @@ class Change:
         self._step = step
         self.names = names  # actors its operations refer to
         self._raw = raw
+        self._whole: bytes | None = None  # the standalone form it was read from; its item is cut out at need
 
     @property
     def last(self) -> int:
@@ -64,24 +66,31 @@ class Change:
 
     @property
     def size(self) -> int:
-        """Bytes of its item."""
+        """Bytes of its item; of its standalone form, where it was read from that."""
         raw = self._raw
-        return len(self.item() if raw is None else raw)
+        if raw is None:
+            return len(self._whole or self.item())
+        return len(raw)
 
     def item(self) -> bytes:
         """One MessagePack value for the body of a frame of this actor's log."""
         raw = self._raw
+        if raw is None and self._whole is not None:
+            raw = self._raw = _standalone_decode(self._whole)[4]
         if raw is None:
             if self.deps or self.names:
                 names = {name: ref for ref, name in enumerate(self.names)}
                 deps: list[int] = []
                 for actor, count in self.deps.items():
                     deps += (names.setdefault(actor, len(names)), count)
-                raw = _encode((deps or 0, self._step, self.ops, list(names)))
+                raw = _encode((deps or 0, self._step, self._wire(), list(names)))
             else:
-                raw = _encode((0, self._step, self.ops))
+                raw = _encode((0, self._step, self._wire()))
             self._raw = raw
         return raw if type(raw) is bytes else bytes(raw)
+
+    def _wire(self) -> Sequence[Any]:
+        return self.ops if self.count == 1 else packed(self.ops)
 
     def encode(self) -> bytes:
         """The standalone form."""
@@ -93,6 +102,14 @@ class Change:
         protocol's constants."""
         if len(raw) > FRAME_BYTES_MAX:
             raise InvalidBytes(f"a change of {len(raw)} bytes")
+        try:
+            _, actor, seq, hlc, item = _decoders(len(OPERATIONS))[2](raw)
+        except (msgspec.MsgspecError, RecursionError, ValueError):
+            pass  # the longer way finds what is wrong, and says how
+        else:
+            change = _read(item, None, actor, seq, hlc)
+            change._whole = raw
+            return change
         try:
             _, actor, seq, hlc, item = _standalone_decode(raw)
         except (msgspec.MsgspecError, RecursionError, ValueError) as wrong:
@@ -150,6 +167,10 @@ def _decode_item(raw: Any, actor: str, seq: int) -> Any:
 def _read(item: Any, raw: Any, actor: str, seq: int, hlc: int) -> Change:
     """The change of a decoded item, checked."""
     ops = item.ops
+    for op in ops:
+        if op.__class__ is Additions:
+            ops = unpacked(ops)
+            break
     if not ops or not 0 < seq <= SEQ_MAX - len(ops) or not 0 <= hlc <= HLC_MAX:
         raise InvalidBytes("a change with no operations, or out of bounds")
     names = item.names
@@ -195,7 +216,7 @@ def _explain(raw: Any, actor: str, seq: int, wrong: Exception) -> CrdtError:
         for op in _shape_decode(raw).ops:
             if len(op) and type(op) is list:
                 tag = msgspec.msgpack.decode(op[0], type=int)
-                if tag >= 0 and tag not in OPERATIONS:
+                if tag >= 0 and tag not in OPERATIONS and tag != Additions.__struct_config__.tag:
                     return UnknownOperation(actor, seq, tag)
     except (msgspec.MsgspecError, RecursionError, ValueError):
         pass  # nonsense down to its shape: say what was wrong first
@@ -211,9 +232,9 @@ class _Shape(msgspec.Struct, array_like=True):
 
 
 @functools.cache
-def _decoders(known: int) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
-    """Decoders of an item and of a body, for the operations there are by now."""
-    operations: Any = functools.reduce(operator.or_, (OPERATIONS[tag] for tag in sorted(OPERATIONS)))
+def _decoders(known: int) -> tuple[Callable[[Any], Any], Callable[[Any], Any], Callable[[Any], Any]]:
+    """Decoders of an item, a body and a standalone change, for the operations there are by now."""
+    operations: Any = functools.reduce(operator.or_, (OPERATIONS[tag] for tag in sorted(OPERATIONS)), Additions)
     step = Annotated[int, Meta(ge=0, le=HLC_MAX)]
     name = Annotated[str, Meta(max_length=ACTOR_BYTES_MAX)]
     item = msgspec.defstruct(
@@ -223,16 +244,17 @@ def _decoders(known: int) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
         gc=False,
     )
     body: Any = Annotated[list[item], Meta(max_length=ITEMS_MAX)]  # type: ignore[valid-type]
-    return msgspec.msgpack.Decoder(item).decode, msgspec.msgpack.Decoder(body).decode
+    standalone: Any = tuple[*_OUTSIDE, item]  # type: ignore[valid-type]
+    decoders = [msgspec.msgpack.Decoder(each) for each in (item, body, standalone)]
+    return decoders[0].decode, decoders[1].decode, decoders[2].decode
 
 
-_Standalone = tuple[
+_OUTSIDE: tuple[Any, ...] = (
     Annotated[int, Meta(ge=VERSION, le=VERSION)],
     Annotated[str, Meta(min_length=1, max_length=ACTOR_BYTES_MAX)],
     Annotated[int, Meta(ge=1, le=SEQ_MAX)],
     Annotated[int, Meta(ge=0, le=HLC_MAX)],
-    msgspec.Raw,
-]
-_standalone_decode = msgspec.msgpack.Decoder(_Standalone).decode
+)
+_standalone_decode: Callable[[bytes], Any] = msgspec.msgpack.Decoder(tuple[*_OUTSIDE, msgspec.Raw]).decode  # type: ignore[valid-type]
 _shape_decode = msgspec.msgpack.Decoder(_Shape).decode
 _body_decode = msgspec.msgpack.Decoder(Annotated[list[msgspec.Raw], Meta(max_length=ITEMS_MAX)]).decode

@@ -1,6 +1,6 @@
 """A sequence as columns of plain numbers, for snapshots and digests, and back.
 
-``[authors, runs, sizes, hooks, content]`` and for a list what was moved. A run is as long as can be: elements that
+``[authors, firsts, sizes, hooks, content]`` and for a list what was moved. A run is as long as can be: elements that
 follow each other in order, number and tree, and all show or all do not; so the columns are the same on every replica.
 """
 
@@ -51,9 +51,7 @@ def freeze(store: SequenceStore, names: Names) -> list[Any]:
     order = sorted(store.authors, key=names.ranks.__getitem__)
     width = len(order)
     place = {actor: at for at, actor in enumerate(order)}
-    authors = [
-        [names.ranks[actor], [each for run in store.authors[actor].runs() for each in run]] for actor in order
-    ]  # fmt: skip
+    authors = [[names.ranks[actor], _operations(store.authors[actor])] for actor in order]
     firsts, sizes, hooks = [], [], []
     for first, size, hook, live in runs(store.spans):
         firsts.append((first >> INDEX_BITS) * width + place[first & INDEX_MASK])
@@ -117,13 +115,26 @@ def thaw(store: SequenceStore, plain: Any, names: Thaw) -> list[int]:
     return actors
 
 
+def _operations(author: Author) -> list[int]:
+    """How far each run of operations is from the one before, and its size; minus how many there are before that."""
+    flat: list[int] = []
+    last = 0
+    for seq, width, times in author.runs():
+        flat += (seq - last, width) if times == 1 else (seq - last, -times, width)
+        last = seq + times - 1
+    return flat
+
+
 def _author(store: SequenceStore, rank: int, flat: list[int], names: Thaw) -> None:
     author = store.authors[names.index(rank)] = Author()
-    if len(flat) % 3 or not flat:
-        raise InvalidBytes("an author of no allowed shape")
-    for at in range(0, len(flat), 3):
-        seq, width, times = flat[at : at + 3]
-        if seq <= author.last or not 0 < width < SIZE_MAX or times < 1:
+    left = iter(flat)
+    for gap in left:
+        seq, width, times = author.last + gap, next(left, 0), 1
+        if width < 0:
+            times, width = -width, next(left, 0)
+            if times == 1:
+                raise InvalidBytes("an author of no allowed shape")
+        if gap < 1 or not 0 < width < SIZE_MAX:
             raise InvalidBytes("an author of no allowed shape")
         names.dot(rank, seq + times - 1)
         if author.count and seq == author.last + 1 and author.widths[-1] == width:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final
 
+from crdt import genesis, plain
 from crdt import snapshot as snapshots
 from crdt.actors import ActorTable, check_actor
 from crdt.buffer import CausalBuffer
@@ -227,9 +228,11 @@ class Document(Objects):
         them. Nothing when ``events`` is false, which costs nothing. Raises ``CausalBufferFull`` before anything
         changed, or ``ActorReused`` after the changes before the wrong one.
         """
-        self._settled()
+        if self._transaction is not None:
+            self._settled()
         batch = changes if isinstance(changes, list) else list(changes)
-        self._buffer.require_room(batch, self._count)
+        if len(batch) > 1 or self._buffer.held:  # there is always room for one
+            self._buffer.require_room(batch, self._count)
         out: list[Change] | None = [] if events else None
         author, index, clock = "", -1, self._clock
         for change in batch:
@@ -351,7 +354,10 @@ class Document(Objects):
         mine = self._clock
         mine += [0] * (len(self.actors) - len(mine))
         before = {key: self._shown(key) for key in (*self._root.live_keys(), *root.live_keys())} if events else {}
-        self._root.join(root, mine, counts)
+        if any(mine):
+            self._root.join(root, mine, counts)
+        else:
+            self._root = root  # the join with nothing
         advanced = []
         for index, count in enumerate(counts):
             if count > mine[index]:
@@ -383,6 +389,40 @@ class Document(Objects):
         doc.join(raw, events=False)
         return doc
 
+    @classmethod
+    def from_value(
+        cls, value: dict[str, Value], *, actor: str, clock_ms: Callable[[], int] | None = None,
+        on_change: Callable[[Change], None] | None = None,
+    ) -> Document:  # fmt: skip
+        """A document that begins with ``value``: dicts become maps, lists lists, all else registers. Replicas that
+        begin with the same value have it once, not once each. Raises ``InvalidValue``."""
+        doc = cls(actor, clock_ms, on_change)
+        doc.apply(genesis.changes(value), events=False)
+        return doc
+
+    def to_json(self) -> str:
+        """``value`` as JSON text; see ``plain``."""
+        return plain.to_json(self.value)
+
+    @classmethod
+    def from_json(cls, text: str, *, actor: str, clock_ms: Callable[[], int] | None = None) -> Document:
+        """``from_value`` of what ``to_json`` wrote, or any other JSON object. Raises ``InvalidValue``."""
+        return cls.from_value(plain.from_json(text), actor=actor, clock_ms=clock_ms)
+
+    def stats(self) -> dict[str, Any]:
+        """What takes room: ``actors`` and ``operations`` in the clock, ``changes`` kept one by one and their bytes,
+        ``waiting`` for what they depend on, and ``keys``: for each its ``type``, how many ``elements`` show, how many
+        ``removed`` ones are kept for late returners, and its ``bytes`` in a snapshot. O(state)."""
+        self._settled()
+        kept = (0, 0) if self._history is None else self._history.weight()
+        return {
+            "actors": sum(1 for count in self._clock if count),
+            "operations": sum(self._clock),
+            "changes": {"kept": kept[0], "bytes": kept[1]},
+            "waiting": len(self._buffer.held),
+            "keys": snapshots.weights(self._root, self.actors, self._clock),
+        }
+
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _perform(self, op: Op, dot: Dot, refs: list[int], stamp: int) -> None:
@@ -393,7 +433,8 @@ class Document(Objects):
         else:
             parent, key = root, path[-1]
             for each in path[:-1]:
-                parent = parent.open(each, MapStore)
+                below = parent.children.get(each)
+                parent = below if below.__class__ is MapStore else parent.open(each, MapStore)
         if store is None:
             op.perform(parent, dot, refs, stamp)
         else:
@@ -443,9 +484,9 @@ class Document(Objects):
         index = self.actors.find(actor)
         return 0 if index is None else self._clock[index]
 
-    def _shown(self, key: str) -> tuple[str, str] | None:
+    def _shown(self, key: str) -> tuple[str, Any] | None:
         store = self._root.shown(key)
-        return None if store is None else (store.kind, repr(store.value(self.actors)))  # 1, 1.0 and True are three
+        return None if store is None else (store.kind, store.mark(self.actors))
 
     def _settled(self) -> None:
         if self._transaction is not None:

@@ -29,6 +29,11 @@ class History:
         places.append(self._next)
         self._next += 1
 
+    def weight(self) -> tuple[int, int]:
+        """How many changes are kept, and their bytes."""
+        every = [change.size for _, changes, _ in self._kept.values() for change in changes]
+        return len(every), sum(every)
+
     def find(self, actor: str, seq: int) -> Change | None:
         """The kept change that starts at ``seq``."""
         firsts, changes, _ = self._kept.get(actor, ([], [], []))

@@ -189,6 +189,13 @@ class MapStore(Store):
     def size(self) -> int:
         return len(self.children)
 
+    def mark(self, names: ActorTable) -> Any:
+        shown = [(key, self.shown(key)) for key in sorted(self.children)]
+        return [(key, store.kind, store.mark(names)) for key, store in shown if store is not None]
+
+    def removed_count(self) -> int:
+        return sum(store.removed_count() for store in self.stores())
+
     def stores(self) -> Iterator[Store]:
         """All objects directly under it."""
         for slot in self.children.values():

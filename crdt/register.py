@@ -9,6 +9,7 @@ import msgspec
 
 from crdt.actors import ActorTable
 from crdt.causal import (
+    SHORT_KEY,
     Clock,
     Names,
     Needs,
@@ -48,7 +49,8 @@ class Write(Op, tag=4):
             store.writes = (*(each for each in writes if not is_seen(each[0], dot, seen)), written)
 
     def check(self, needs: Needs) -> None:
-        check_path(self.path)
+        if type(self.path) is not str or len(self.path) > SHORT_KEY:
+            check_path(self.path)
         check_packed(self.value)
         if self.seen:
             needs.seen(self.seen)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from crdt import columns
 from crdt.actors import ActorTable
 from crdt.author import Author, Element
-from crdt.causal import Clock, Names, Needs, Op, Rows, Seen, Store, Thaw, check_path
+from crdt.causal import SHORT_KEY, Clock, Names, Needs, Op, Rows, Seen, Store, Thaw, check_path
 from crdt.clock import INDEX_BITS, INDEX_MASK, ONE, Dot
 from crdt.errors import InvalidBytes
 from crdt.handle import Handle
@@ -40,7 +40,8 @@ class Insert(Op):
     place: Place
 
     def check(self, needs: Needs) -> None:
-        check_path(self.path)
+        if type(self.path) is not str or len(self.path) > SHORT_KEY:
+            check_path(self.path)
         place = self.place
         if type(place) is int:
             if not -DISTANCE_MAX < place < DISTANCE_MAX:
@@ -155,6 +156,12 @@ class SequenceStore(Store):
 
     def size(self) -> int:
         return self.spans.live
+
+    def mark(self, names: ActorTable) -> Any:
+        return self.content()
+
+    def removed_count(self) -> int:
+        return sum(author.count for author in self.authors.values()) - self.spans.live
 
     def dots(self) -> Iterator[Dot]:
         for actor, author in self.authors.items():

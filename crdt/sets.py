@@ -9,6 +9,7 @@ import msgspec
 
 from crdt.actors import ActorTable
 from crdt.causal import (
+    SHORT_KEY,
     Cell,
     Clock,
     Names,
@@ -60,7 +61,8 @@ class Put(Op, tag=6):
             cells[raw] = left
 
     def check(self, needs: Needs) -> None:
-        check_path(self.path)
+        if type(self.path) is not str or len(self.path) > SHORT_KEY:
+            check_path(self.path)
         check_packed(self.element)
         if self.seen:
             needs.seen(self.seen)
@@ -115,6 +117,9 @@ class SetStore(Store):
     def value(self, names: ActorTable) -> Value:
         return [unpack(raw) for raw in sorted(self.members())]
 
+    def mark(self, names: ActorTable) -> Any:
+        return frozenset(self.members())
+
     def size(self) -> int:
         return len(self.added)
 
@@ -166,6 +171,9 @@ class StrictSetStore(SetStore):
 
     def has(self, raw: bytes) -> bool:
         return raw in self.added and raw not in self.removed
+
+    def removed_count(self) -> int:
+        return len(self.removed)
 
     def at(self, raw: bytes) -> Iterator[Dot]:
         yield from dots_of(self.added.get(raw, ()))
@@ -293,7 +301,10 @@ def _join(cells: Cells, others: Cells, mine: Clock, theirs: Clock) -> None:
         return
     gone = []
     for raw, cell in cells.items():
-        joined = join_cells(cell, others.get(raw), mine, theirs)
+        twin = others.get(raw)
+        if twin == cell:
+            continue
+        joined = join_cells(cell, twin, mine, theirs)
         if joined is None:
             gone.append(raw)
         elif joined is not cell:
@@ -322,10 +333,16 @@ def _freeze(cells: Cells, names: Names) -> list[Any]:
 
 def _thaw(columns: tuple[list[bytes], list[int | list[int]]], names: Thaw) -> Cells:
     elements, dots = columns
-    cells: Cells = {}
-    at = 0
     for raw in elements:
         check_packed(raw)
+    cells: Cells = {}
+    if len(dots) == 2 * len(elements) and {int}.issuperset(map(type, dots)):  # no element has several
+        cells = dict(zip(elements, names.each(dots[::2], dots[1::2]), strict=True))  # type: ignore[arg-type]
+        if len(cells) < len(elements):
+            raise InvalidBytes("an element twice")
+        return cells
+    at = 0
+    for raw in elements:
         if at >= len(dots):
             raise InvalidBytes("an element without a dot")
         first: Any = dots[at]

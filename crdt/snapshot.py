@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -15,7 +15,7 @@ from crdt.clock import SEQ_MAX, VectorClock
 from crdt.errors import InvalidBytes
 from crdt.hlc import HLC_MAX
 from crdt.map import MapStore
-from crdt.value import DEPTH_MAX
+from crdt.value import DEPTH_MAX, sorted_keys
 
 VERSION = 1
 
@@ -80,6 +80,21 @@ def digest(root: MapStore, table: ActorTable, clock: Sequence[int]) -> str:
     counts = [clock[table.intern(name)] for name in names.names]
     counted = [(name, count) for name, count in zip(names.names, counts, strict=True) if count]
     return hashlib.blake2b(_encode((counted, names.names, root.freeze(names, live=True))), digest_size=16).hexdigest()
+
+
+def weights(root: MapStore, table: ActorTable, clock: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """By key: types under it, elements that show, removed ones that are kept, and bytes in a snapshot."""
+    names = _names(root, table, clock)
+    found = {}
+    for key in sorted_keys(root.children):
+        stores = root.at(key)
+        found[key] = {
+            "type": " ".join(store.kind for store in stores),
+            "elements": sum(store.size() for store in stores if store.is_live()),
+            "removed": sum(store.removed_count() for store in stores),
+            "bytes": len(_encode([(store.kind, store.freeze(names, live=False)) for store in stores])),
+        }
+    return found
 
 
 def _names(root: MapStore, table: ActorTable, clock: Sequence[int]) -> Names:

@@ -7,9 +7,10 @@ from typing import Any, ClassVar, overload
 
 from crdt.actors import ActorTable
 from crdt.causal import Needs, register
-from crdt.clock import Dot
+from crdt.clock import INDEX_BITS, Dot
+from crdt.difference import Edit, difference
 from crdt.errors import InvalidBytes, InvalidValue
-from crdt.sequence import Erase, Insert, SequenceHandle, SequenceStore
+from crdt.sequence import ROOT, Erase, Insert, SequenceHandle, SequenceStore
 from crdt.value import VALUE_BYTES_MAX
 
 CHUNK = VALUE_BYTES_MAX // 4  # as many code points surely fit
@@ -103,6 +104,18 @@ class Text(SequenceHandle):
             self.delete(index, count)
             self.insert(index, text)
 
+    def edit(self, new: str, base: str | None = None) -> None:
+        """Make the changes that lead from ``base`` to ``new``, as one change; without ``base``, from what it is now.
+        What others changed since it was ``base`` stays."""
+        now = self.value
+        edits = difference(now if base is None else base, new)
+        if base is not None and base != now:
+            edits = _carried(base, now, edits)
+        with self._together():
+            for begin, end, text in reversed(edits):
+                self.delete(begin, end - begin)
+                self.insert(begin, text)
+
     @overload
     def __getitem__(self, index: int) -> str: ...
     @overload
@@ -124,3 +137,27 @@ class Text(SequenceHandle):
         """All of it as a ``str``; empty while absent."""
         store = self._doc.find(self._path, TextStore)
         return "" if store is None else store.content()
+
+
+def _carried(base: str, now: str, edits: list[Edit]) -> list[Edit]:
+    """Edits of ``base`` as edits of ``now``: on a sequence that went the same way, where each letter is found again."""
+    store = TextStore()
+    size = len(base)
+    if size:
+        store.insert(1 << INDEX_BITS, base, ROOT)
+    for seq, (begin, end, text) in enumerate(reversed(difference(base, now)), 2):
+        store.hide(0, begin + 1, end)
+        if text:
+            store.insert(seq << INDEX_BITS, text, store.hook(_index(store, begin, size)))
+    carried = []
+    for begin, end, text in edits:
+        pieces = [(_index(store, low - 1, size), high - low + 1) for low, high, _ in store.pieces(0, begin + 1, end)]
+        at = pieces[0][0] if pieces else _index(store, begin, size)
+        carried.append((at, at, text))
+        carried += [(start, start + count, "") for start, count in pieces]
+    return carried
+
+
+def _index(store: TextStore, at: int, size: int) -> int:
+    """Where letter ``at`` of what was put in first is now, or was."""
+    return store.index_of((at + 1) << INDEX_BITS) if at < size else store.spans.live

@@ -297,11 +297,25 @@ class Receipt(LinkMessage, frozen=True, tag=50):
     words: TEXT
 
 
+class Relayed(LinkMessage, frozen=True, tag=51):
+    """A sealed message for ``to``, handed from neighbour to neighbour at most ``hops`` times more.
+
+    ``box``: nonce (24 bytes) and XChaCha20-Poly1305 of the encoded message; (sender, number) tells repeats.
+    """
+
+    to: KEY
+    sender: KEY
+    number: NUMBER
+    hops: Annotated[int, Meta(ge=1, le=16)]
+    box: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX + 1024)]
+
+
 AnyMessage: TypeAlias = (
     Rumour | Records | Probe | ProbeAck | ProbeFor | ProbeVerdict
     | Contact | Shuffle | Disconnect
     | IHave | Graft | Prune | Digest | Vector | Want | SnapshotPart | Durable | ConfirmAsk | Evidence | Gone
-    | Send | Request | Reply | Abandon | StreamOpen | StreamItem | StreamGrant | StreamEnd | StreamStop | Post | Receipt
+    | Send | Request | Reply | Abandon | StreamOpen | StreamItem | StreamGrant | StreamEnd | StreamStop
+    | Post | Receipt | Relayed
 )  # fmt: skip
 
 

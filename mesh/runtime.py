@@ -28,6 +28,7 @@ from mesh.messages import (
     LinkMessage,
     Post,
     Receipt,
+    Relayed,
     Reply,
     Request,
     Send,
@@ -45,6 +46,7 @@ from mesh.messaging.direct import Direct
 from mesh.messaging.handler import Handler
 from mesh.messaging.inbox import Inbox
 from mesh.messaging.outbox import Outbox
+from mesh.messaging.relay import Relay
 from mesh.messaging.stream import Streams
 from mesh.messaging.topic import Topics
 from mesh.protocol import effects as do
@@ -113,14 +115,18 @@ class Runtime:
             env, identity, mesh, storage, config=config.state, tell=self.tell, feed=self.feed, send=self._send,
             on_fault=self._on_fault,
         )  # fmt: skip
-        self.direct = Direct(env, send=self._send, is_linked=self.dialer.links.__contains__, dropped=dropped)
+        self.direct = Direct(env, send=self._send_anyhow, is_linked=self.dialer.links.__contains__, dropped=dropped)
         self.direct.handlers = handlers
+        self.relay = Relay(
+            env, identity, mesh, links=self.dialer.links, is_member=self.stack.is_present, deliver=self._deliver,
+            dropped=dropped,
+        )  # fmt: skip
         self.outbox = Outbox(
             env, storage, self.spaces.journal, config.messaging,
-            send=lambda peer, post: self._send(peer, post, Lane.DIRECT), tell=self.tell, dropped=dropped,
+            send=self._send_anyhow, is_present=self.stack.is_present, tell=self.tell, dropped=dropped,
         )  # fmt: skip
         self.inbox = Inbox(
-            env, storage, handler=lambda: self.direct.on_send, commit=self.spaces.commit, send=self._send
+            env, storage, handler=lambda: self.direct.on_send, commit=self.spaces.commit, send=self._send_anyhow
         )
         self.streams = Streams(
             env, handlers, queue=self.direct.queue, send=self._send, on_fault=self._on_fault,
@@ -129,7 +135,7 @@ class Runtime:
         self.topics = Topics(
             env, identity, mesh, config.messaging, config.state, feed=self.feed, tell=self.tell,
             on_fault=self._on_fault, send=self._send, outlets=self.dialer.links.values, is_asked=self._is_asked,
-            forget=self.stack.logs.forget, on_broadcast=self.direct.on_broadcast, dropped=dropped,
+            forget=self.stack.forget, on_broadcast=self.direct.on_broadcast, dropped=dropped,
         )  # fmt: skip
         self._drain_ns = int(config.messaging.drain_s * SECOND)
 
@@ -182,6 +188,8 @@ class Runtime:
         """Give the stack one event and perform what it asks; events that follow from that wait their turn."""
         if self._closed:
             return
+        if isinstance(event, do.Held) and event.source is not None:
+            self.relay.heard(event.slot.origin.node, event.source)
         self._queue.append(event)
         if self._busy:
             return
@@ -313,6 +321,8 @@ class Runtime:
         match message:
             case Send() | Request() | Reply() | Abandon():
                 self.direct.on_message(peer, message)
+            case Relayed():
+                self.relay.on_message(peer, message)
             case Post():
                 self.inbox.on_post(peer, message)
             case Receipt():
@@ -339,6 +349,22 @@ class Runtime:
         link.consumed(lane, len(raw))
 
     # -- frames out ------------------------------------------------------------------------------------------------
+
+    def _deliver(self, sender: NodeId, message: LinkMessage) -> None:
+        """A message for this node that others handed on."""
+        match message:
+            case Post():
+                self.inbox.on_post(sender, message)
+            case Receipt():
+                self.outbox.on_receipt(sender, message)
+            case _:
+                self.direct.on_message(sender, message)
+
+    def _send_anyhow(self, peer: NodeId, message: LinkMessage, lane: Lane = Lane.DIRECT) -> bool:
+        """Over the link to ``peer``, else sealed over others."""
+        if peer in self.dialer.links:
+            return self._send(peer, message, lane)
+        return self.relay.send(peer, message)
 
     def _is_asked(self, peer: NodeId, slot: do.Slot) -> bool:
         ask = self.stack.logs.asked.get(slot)

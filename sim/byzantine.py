@@ -1,4 +1,4 @@
-"""A member that lies. It has the mesh's secret and a key of its own, and runs the real node; only what leaves it is wrong.
+"""A member that lies. It has the secret and a key of its own, and runs the real node; only what leaves it is wrong.
 
 Each manner is a fault with a count: what it does to one of its messages counts once. Honest nodes must go on: nothing
 forged is ever shown, who forges loses its links, and all that an honest node holds reaches every honest node.
@@ -13,13 +13,13 @@ from crdt import Document
 from sim.faults import Fault
 from transport.base import MILLISECOND, SECOND, Lane
 from transport.frame import parse, seal
-from transport.identity import LOG_BYTES, Origin
+from transport.identity import LOG_BYTES, SIGNATURE_BYTES, Origin
 
 if TYPE_CHECKING:
     from sim.node import SimNode
     from sim.world import World
 
-Manner = Literal["forge", "mutate", "equivocate", "replay", "withhold", "flood"]
+Manner = Literal["forge", "mutate", "equivocate", "replay", "withhold", "flood", "insult"]
 ONE_IN = 3  # of relayed frames it mutates
 REPLAYED_MAX = 2000  # frames it remembers; the oldest are forgotten first
 REPLAY_EVERY_NS = 50 * MILLISECOND
@@ -33,7 +33,8 @@ def corrupt(world: World, node: SimNode, manner: Manner) -> Fault:
 
     "forge": frames in others' names. "mutate": changed bytes in frames it relays. "equivocate": two histories of its
     own log, each told to half of its peers. "replay": frames sent before, again and again. "withhold": it claims what
-    others wrote and never serves it. "flood": genuine frames of ever new logs.
+    others wrote and never serves it. "flood": genuine frames of ever new logs. "insult": the first thing it says on
+    every new link is none.
     """
     fault = world.fault("byzantine", f"{node.name} {manner}")
     if fault.muted:
@@ -67,15 +68,15 @@ def _links(node: SimNode) -> list[Any]:
     return list(node.node._runtime.dialer.links.values())
 
 
-def _swap(owner: Any, name: str, twin: Any) -> Callable[[], None]:
-    """Put ``twin`` in the place of a method of this one object."""
+def _swap(owner: Any, name: str, twin: Any, had: Any = None) -> Callable[[], None]:
+    """Put ``twin`` in the place of a method of this one object, or of what it ``had`` there."""
     setattr(owner, name, twin)
-    return lambda: delattr(owner, name)
+    return lambda: delattr(owner, name) if had is None else setattr(owner, name, had)
 
 
 def flipped(raw: bytes, at: int) -> bytes:
-    """``raw`` with one bit of byte ``at`` the other way."""
-    return raw[:at] + bytes((raw[at] ^ 1,)) + raw[at + 1 :]
+    """``raw`` with one bit of byte ``at`` the other way: a 1 becomes a 9."""
+    return raw[:at] + bytes((raw[at] ^ 8,)) + raw[at + 1 :]
 
 
 def _mutate(world: World, node: SimNode, fault: Fault) -> Callable[[], None]:
@@ -86,7 +87,7 @@ def _mutate(world: World, node: SimNode, fault: Fault) -> Callable[[], None]:
         if raw is None or parse(raw).origin.node == node.node.id or rng.randrange(ONE_IN):
             return raw
         fault.fire()
-        return flipped(raw, len(raw) - 64 - 1 - rng.randrange(4))  # in the body; the header stays readable
+        return flipped(raw, len(raw) - SIGNATURE_BYTES - 1)  # the last byte of what was written
 
     def all_after(slot: Any, after: int, bytes_max: int) -> list[bytes | None] | None:
         frames: list[bytes] | None = frames_after(slot, after, bytes_max)
@@ -233,6 +234,20 @@ def _flood(world: World, node: SimNode, fault: Fault) -> Callable[[], None]:
     return _every(world, node, FLOOD_EVERY_NS, act)
 
 
+def _insult(world: World, node: SimNode, fault: Fault) -> Callable[[], None]:
+    runtime = node.node._runtime
+    greet = runtime.dialer._on_link
+
+    def rude(link: Any) -> None:
+        greet(link)
+        fault.fire()
+        link.try_send(Lane.CONTROL, b"\xc1")
+
+    for link in _links(node):
+        link.close("closed")
+    return _swap(runtime.dialer, "_on_link", rude, had=greet)
+
+
 _MANNERS: dict[str, Callable[[Any, Any, Fault], Callable[[], None]]] = {
     "forge": _forge,
     "mutate": _mutate,
@@ -240,4 +255,5 @@ _MANNERS: dict[str, Callable[[Any, Any, Fault], Callable[[], None]]] = {
     "replay": _replay,
     "withhold": _withhold,
     "flood": _flood,
+    "insult": _insult,
 }

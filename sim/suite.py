@@ -20,12 +20,20 @@ class StandIn:
     def __init__(self, seed: Seed) -> None:
         self._world = seed.digest("suite", 32)
         self._secrets: dict[bytes, bytes] = {}
+        self._publics: dict[bytes, bytes] = {}
 
     def keypair(self, seed: bytes) -> tuple[bytes, bytes]:
         public = hashlib.blake2b(seed, key=self._world, person=b"public", digest_size=KEY_BYTES).digest()
         secret = hashlib.blake2b(seed, key=self._world, person=b"secret", digest_size=KEY_BYTES).digest()
         self._secrets[public] = secret
+        self._publics[secret] = public
         return public, secret
+
+    def agree(self, secret: bytes, public: bytes) -> bytes | None:
+        if secret not in self._publics or public not in self._secrets:
+            return None
+        ends = b"".join(sorted((self._publics[secret], public)))
+        return hashlib.blake2b(ends, key=self._world, person=b"agree", digest_size=KEY_BYTES).digest()
 
     def sign(self, secret: bytes, message: bytes) -> bytes:
         return hashlib.blake2b(message, key=secret, digest_size=SIGNATURE_BYTES).digest()
@@ -61,6 +69,9 @@ class Memory:
         if good:
             self._remember(public, message, signature)
         return good
+
+    def agree(self, secret: bytes, public: bytes) -> bytes | None:
+        return ED25519.agree(secret, public)
 
     @staticmethod
     def _key(public: bytes, message: bytes, signature: bytes) -> bytes:

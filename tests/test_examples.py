@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,10 +26,10 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
         each.communicate()
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
+def start(*arguments: str, stdin: int = subprocess.DEVNULL, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, *arguments], stdin=stdin, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
     )  # fmt: skip
 
 
@@ -56,6 +57,44 @@ def test_ten_lines(processes: list[subprocess.Popen[str]]) -> None:
     """Alone or not (it is the default mesh of this machine), it prints the count it raised."""
     processes.append(start("examples/embed.py"))
     lines_until(processes[0], " visits, ")
+
+
+@pytest.mark.timeout(30)
+def test_the_chat(processes: list[subprocess.Popen[str]], tmp_path: Path) -> None:
+    """Two in the room: what one types the other reads, however long they took to find each other."""
+    (tmp_path / "secret").write_text(uuid.uuid4().hex)
+    for name in ("anna", "ben"):
+        processes.append(start("examples/chat.py", str(tmp_path / "secret"), name, stdin=subprocess.PIPE))
+        lines_until(processes[-1], f"{name} is here")
+    anna, ben = processes
+    is_heard = threading.Event()
+
+    def type_on() -> None:
+        assert anna.stdin is not None
+        while not is_heard.wait(0.2):
+            anna.stdin.write("hello\n")
+            anna.stdin.flush()
+
+    typing = threading.Thread(target=type_on)
+    typing.start()
+    try:
+        lines_until(ben, "anna: hello")
+    finally:
+        is_heard.set()
+        typing.join()
+
+
+@pytest.mark.timeout(60)
+def test_the_work_queue_survives_its_worker(processes: list[subprocess.Popen[str]], tmp_path: Path) -> None:
+    """The worker is killed amid its jobs; the next one ends them, and the count is exact."""
+    around = {"WORK_SECRET": uuid.uuid4().hex, "WORK_DATA": str(tmp_path)}
+    processes.append(start("examples/work_queue.py", "worker", **around))
+    lines_until(processes[0], "ready")
+    processes.append(start("examples/work_queue.py", "boss", "100", **around))
+    lines_until(processes[1], "100 jobs are safe")
+    processes[0].kill()
+    processes.append(start("examples/work_queue.py", "worker", **around))
+    lines_until(processes[1], "100 jobs done")
 
 
 def test_the_readme_is_python_that_compiles_and_a_demo_that_ran() -> None:

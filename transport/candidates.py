@@ -45,6 +45,7 @@ class Candidate:
     insist: bool = False  # it said "crossed", and still there is no link
     resolved: NodeId | None = None  # who answered last at an address of nobody in particular
     failures: int = 0  # rounds in a row that came to nothing
+    short_lives: int = 0  # links in a row that ended as soon as they were up
     second_looks: int = 0  # rounds that may still be repeated at once, since its link was lost
     rests_until_ns: int = 0  # hints do not wake it before
     next_ns: int | None = None  # when it is tried again

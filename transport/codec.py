@@ -72,7 +72,8 @@ def _decode_plain(raw: bytes) -> Value:
         value: Value = _decode(raw)
     except (msgspec.MsgspecError, ValueError) as wrong:
         raise ValueRefused(f"bytes that are no value ({type(wrong).__name__})") from None
-    if encode_value(value) != raw:  # which also refuses what is no value here: extensions, dates
+    # What is not plain is a float, or no value here at all (an extension, a date): ``encode_value`` knows.
+    if (_encode(value) if type(value) in _PLAIN else encode_value(value)) != raw:
         raise ValueRefused("an encoding that is not the canonical one")
     return value
 

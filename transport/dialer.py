@@ -51,6 +51,8 @@ class DialerConfig:
     hint_tries_max: int = 8  # rounds for a hint that nobody repeats or wishes for: about half a minute
     crossed_wait_s: float = 0.5  # how long the winning link of crossed dials may take to appear
     lived_s: float = 5.0  # a link that ended sooner counts as a failed round: no loop of links that do not last
+    short_lives_max: int = 3  # such links in a row after which even a wish waits
+    short_lives_pause_s: float = 2.0  # that long at most: a path that flapped and is well again shall not wait; guess
     half_open_max: int = 64  # inbound handshakes at once, the issue's bound
     half_open_per_host_max: int = 16
     reports_max: int = 512  # refusals remembered so as to be reported once
@@ -156,13 +158,17 @@ class Dialer:
     def connect(self, member: NodeId, addresses: tuple[str, ...]) -> None:
         """Hold a link to ``member`` from now on: dialled at once, and again whenever it is lost, until ``forget``.
 
-        Asked again while there is none, it dials at once too, whatever the back-off; ``addresses`` are added to those
-        known, and tried first."""
+        Asked again while there is none, it dials at once too, whatever the back-off, unless the last links ended as
+        soon as they were up; ``addresses`` are added to those known, and tried first."""
         if self._is_closed or member == self._identity.id:
             return
         candidate = self._candidate(member, member, addresses, is_wanted=True)
-        if candidate is not None and member not in self._links:
+        if candidate is None or member in self._links:
+            return
+        if candidate.short_lives <= self._config.short_lives_max:
             self._start(candidate)
+        else:  # we disagree on something that a new link does not settle: no storm of links (``_lost`` has set when)
+            self._start_at(candidate, self._env.mono() + self._pause_ns(candidate), sooner=True)
 
     def forget(self, member: NodeId) -> None:
         """No longer try to reach ``member``. A link that is there stays; a later hint may find it again."""
@@ -358,6 +364,10 @@ class Dialer:
         ceiling = min(self._config.backoff_max_s, self._config.backoff_min_s * 2 ** min(failures - 1, 20))
         return 10 * MILLISECOND + _ns(self._rng.uniform(0, ceiling))
 
+    def _pause_ns(self, candidate: Candidate) -> int:
+        """Before the next link to a peer whose links end as soon as they are up."""
+        return min(self._backoff_ns(candidate.short_lives), _ns(self._config.short_lives_pause_s))
+
     # -- links -------------------------------------------------------------------------------------------------------
 
     def _admit_outbound(self, attempt: Attempt, proven: Proven) -> str | None:
@@ -438,7 +448,8 @@ class Dialer:
         if not candidate.is_wanted and cause in ("evicted", "banned", "left"):
             return
         candidate.failures = 0 if lived else candidate.failures + 1
-        self._start_at(candidate, now if lived else now + self._backoff_ns(candidate.failures))
+        candidate.short_lives = 0 if lived else candidate.short_lives + 1
+        self._start_at(candidate, now if lived else now + self._pause_ns(candidate))
 
     # -- telling -----------------------------------------------------------------------------------------------------
 

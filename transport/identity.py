@@ -106,6 +106,10 @@ class Suite(Protocol):
     def verify(self, public: bytes, message: bytes, signature: bytes) -> bool:
         """Whether ``signature`` is ``public``'s for ``message``. Never raises, whatever the bytes."""
 
+    def agree(self, secret: bytes, public: bytes) -> bytes | None:
+        """32 bytes that the holders of the two secret keys can compute, and nobody else; None when ``public`` is no
+        key at all."""
+
 
 class Ed25519:
     """The real suite, on libsodium (strict verification, so signatures are not malleable)."""
@@ -125,6 +129,14 @@ class Ed25519:
         except (nacl.exceptions.BadSignatureError, nacl.exceptions.CryptoError, ValueError, TypeError):
             return False
         return True
+
+    def agree(self, secret: bytes, public: bytes) -> bytes | None:
+        try:
+            ours = sodium.crypto_sign_ed25519_sk_to_curve25519(secret)
+            theirs = sodium.crypto_sign_ed25519_pk_to_curve25519(public)
+            return bytes(sodium.crypto_scalarmult(ours, theirs))
+        except (nacl.exceptions.CryptoError, ValueError, TypeError):
+            return None  # no point of the curve, or one of small order
 
 
 ED25519 = Ed25519()
@@ -167,6 +179,14 @@ class Identity:
     def sign(self, purpose: bytes, mesh_id: bytes, message: bytes) -> bytes:
         """This node's signature of ``message`` for ``purpose`` in the mesh ``mesh_id``."""
         return self._sign(self._secret, signed_bytes(purpose, mesh_id, message))
+
+    def agree(self, purpose: bytes, mesh_id: bytes, other: NodeId) -> bytes | None:
+        """A key for ``purpose`` that this node and ``other`` alone can compute; None when ``other`` is no key."""
+        shared = self.suite.agree(self._secret, other)
+        if shared is None:
+            return None
+        ends = b"".join(sorted((bytes(self.id), bytes(other))))
+        return hashlib.blake2b(signed_bytes(purpose, mesh_id, ends), key=shared, digest_size=32).digest()
 
     def __repr__(self) -> str:
         return f"Identity({self.id.short})"

@@ -29,7 +29,7 @@ gossamer = Group(
         "A node": ("up", "leave", "id", "secret"),
         "What it sees": ("members", "status", "doctor"),
         "Shared state": (
-            "get", "put", "incr", "decr", "add", "remove", "delete", "dump", "digest", "watch"
+            "get", "put", "incr", "decr", "add", "remove", "edit", "delete", "dump", "digest", "watch"
         ),
         "Messages": ("send", "request", "publish", "subscribe", "dead-letters"),
         "Try it": ("demo", "sim", "completion"),
@@ -332,6 +332,23 @@ def remove(
     parsed = parse(value)
     _write("remove", key, space, data, mesh, confirm, timeout, value=parsed)
     _wrote(as_json, key, confirm, parsed if as_json else None)
+
+
+@gossamer.command()
+@click.argument("key", shell_complete=_complete_key)
+@write_options
+def edit(
+    key: str, space: str, data: Path | None, mesh: str | None, as_json: bool, confirm: str | None, timeout: float
+) -> None:
+    """Open the text KEY in $EDITOR, and send what you changed; what others changed meanwhile stays."""
+    with _client(data, mesh) as client:
+        base = client.ask("text", key=key, space=space)
+    new = click.edit(base, extension=".txt", require_save=False)
+    if new is not None and new != base:
+        if new.endswith("\n") and not base.endswith("\n"):
+            new = new[:-1]  # editors end a file with one
+        _write("edit", key, space, data, mesh, confirm, timeout, base=base, new=new)
+    _wrote(as_json, key, confirm, new if as_json else None)
 
 
 @gossamer.command()

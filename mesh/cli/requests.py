@@ -88,6 +88,20 @@ class Field(Write, frozen=True, tag="field"):
     value: Any
 
 
+class Text(Request, frozen=True, tag="text"):
+    """The text under ``key``, "" if nothing is there."""
+
+    key: Key
+    space: Name = "main"
+
+
+class Edit(Write, frozen=True, tag="edit"):
+    """Make the changes to a text that lead from ``base`` to ``new``."""
+
+    base: str
+    new: str
+
+
 class Delete(Write, frozen=True, tag="delete"):
     """Remove a key and what is under it."""
 
@@ -164,7 +178,7 @@ class Heal(Request, frozen=True, tag="heal"):
 
 AnyRequest: TypeAlias = (
     Status | Members | Explain | Leave
-    | Get | Keys | Put | Increment | Add | Remove | Field | Delete | Dump | Digest | Watch
+    | Get | Keys | Put | Increment | Add | Remove | Field | Text | Edit | Delete | Dump | Digest | Watch
     | Send | Ask | Publish | Subscribe | DeadLetters | Redeliver | Cut | Heal
 )  # fmt: skip
 

@@ -194,6 +194,8 @@ class ControlServer:
             case ask.Keys():
                 keys = self._node.space(request.space).live_keys()
                 return sorted(key for key in keys if key.startswith(request.prefix))[:KEYS_MAX]
+            case ask.Text():
+                return self._node.space(request.space).text(request.key).value
             case ask.Write():
                 return await self._write(request)
             case ask.Dump():
@@ -250,6 +252,8 @@ class ControlServer:
                 _set(space, key).discard(value)
             case ask.Field(key=key, field=field, value=value):
                 space.map(key)[field] = value
+            case ask.Edit(key=key, base=base, new=new):
+                space.text(key).edit(new, base)
             case ask.Delete(key=key):
                 space.delete(key)
         await space.flush()

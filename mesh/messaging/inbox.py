@@ -46,7 +46,7 @@ class Commit(Protocol):
 class _Sender:
     """One sender's letters. Per life, the last number: ``saved`` on disk, ``handled``, ``taken`` into the queue."""
 
-    __slots__ = ("handled", "is_owing", "owed", "queue", "refused", "saved", "taken", "turn", "worker")
+    __slots__ = ("handled", "is_owing", "owed", "queue", "refusal", "refused", "saved", "taken", "turn", "worker")
 
     def __init__(self) -> None:
         self.queue: deque[Post] = deque()
@@ -54,6 +54,7 @@ class _Sender:
         self.handled: dict[bytes, int] = {}
         self.taken: dict[bytes, int] = {}
         self.refused = -1  # letters of this attempt, or an earlier one, follow one that was refused: not their turn
+        self.refusal: Receipt | None = None  # told once what was handled before is on disk, and so acknowledged
         self.owed: dict[bytes, int] = {}
         self.is_owing = False
         self.turn = 0  # which of a life's two rows is written next
@@ -90,7 +91,7 @@ class Inbox:
     def linked(self, peer: NodeId) -> None:
         """A new link to ``peer``: attempts are counted anew."""
         if sender := self._senders.get(peer):
-            sender.refused = -1
+            sender.refused, sender.refusal = -1, None
 
     def on_post(self, peer: NodeId, post: Post) -> None:
         """A letter came from ``peer``."""
@@ -145,7 +146,10 @@ class Inbox:
         sender.queue.clear()
         sender.taken = dict(sender.handled)
         sender.refused = post.run
-        self._send(peer, Receipt(post.life, post.number, post.run, error, words[:WORDS_MAX]))
+        known = sender.refusal
+        if known is None or known.life != post.life or known.number > post.number:
+            sender.refusal = Receipt(post.life, post.number, post.run, error, words[:WORDS_MAX])
+        self._acknowledge_soon(peer, sender)
 
     def _keep(self, peer: NodeId, sender: _Sender, post: Post) -> None:
         """Remember that it was handled, with what the handler wrote; then acknowledge."""
@@ -187,6 +191,9 @@ class Inbox:
     def _owe(self, peer: NodeId, sender: _Sender, life: bytes) -> None:
         """Acknowledge at the next turn of the loop: one receipt for all that one commit brought."""
         sender.owed[life] = sender.saved[life]
+        self._acknowledge_soon(peer, sender)
+
+    def _acknowledge_soon(self, peer: NodeId, sender: _Sender) -> None:
         if not sender.is_owing:
             sender.is_owing = True
             self._env.call_at(self._env.mono(), partial(self._acknowledge, peer, sender))
@@ -196,6 +203,9 @@ class Inbox:
         owed, sender.owed = sender.owed, {}
         for life, number in owed.items():
             self._send(peer, Receipt(life, number, 0, "", ""))
+        if sender.refusal is not None and sender.saved == sender.handled:
+            refusal, sender.refusal = sender.refusal, None
+            self._send(peer, refusal)
 
     def close(self) -> None:
         """Handle nothing more; what is not acknowledged comes again."""

@@ -26,6 +26,7 @@ from transport.identity import NodeId
 WINDOW_LETTERS, WINDOW_BYTES = 256, 1 << 20  # on their way to one receiver, which takes four times as many
 LETTER_EXTRA = 256  # bytes of memory a letter costs beside its body
 CUT_AFTER_NS = 20 * MILLISECOND  # acknowledged letters leave the disk together; until then a crash only repeats them
+LOOK_S = 3.0  # how long a letter that goes over others may be unanswered before it goes again (guess)
 SWEEP_S = 1.0  # how often letters with a time to live are looked at
 
 
@@ -52,10 +53,11 @@ class Outbox:
 
     def __init__(
         self, env: Env, storage: Storage, journal: Journal, config: MessagingConfig, *,
-        send: Callable[[NodeId, Post], bool], tell: Callable[[Fact], None], dropped: Counter[str],
+        send: Callable[[NodeId, Post], bool], is_present: Callable[[NodeId], bool], tell: Callable[[Fact], None],
+        dropped: Counter[str],
     ) -> None:  # fmt: skip
         self._env, self._storage, self._journal, self._config = env, storage, journal, config
-        self._send, self._tell, self._dropped = send, tell, dropped
+        self._send, self._is_present, self._tell, self._dropped = send, is_present, tell, dropped
         self._rng = env.rng("outbox")
         self._life = env.entropy(LIFE_BYTES)
         self._number = self._position = self._bytes = 0
@@ -64,12 +66,15 @@ class Outbox:
         self._linked: dict[NodeId, None] = {}
         self._cutting: Timer | None = None
         self._sweeping: Timer | None = None
+        self._looking: Timer | None = None
         self._is_closed = False
 
     def load(self) -> None:
         """Take up what the disk holds. Raises ``StorageFault``."""
         for _, raw in self._storage.scan(OUTBOX, b""):
             self._enqueue(decode_letter(raw))
+        if self._boxes:
+            self._looking = self._env.call_at(self._env.mono() + int(LOOK_S * SECOND), self._look)
         for _, raw in self._storage.scan(DEAD, b""):
             letter = decode_letter(raw)
             self._dead[letter.id] = letter
@@ -154,6 +159,7 @@ class Outbox:
         self._linked.pop(peer, None)
         if box := self._boxes.get(peer):
             box.restart()
+            self._pump(peer)
 
     def writable(self, peer: NodeId) -> None:
         """The lane to ``peer`` has room again."""
@@ -171,16 +177,16 @@ class Outbox:
                     break
                 self._forget(box)
         elif box.letters and box.sent:
-            first = box.letters[0]
-            if (first.life, first.number, box.run) != (receipt.life, receipt.number, receipt.run):
+            if receipt.run != box.run:
                 return  # of an earlier attempt
-            self._refused(peer, box, first, receipt)
+            self._refused(peer, box, box.letters[0], receipt)
         self._tidy(peer, box)
         self._pump(peer)
 
     def _refused(self, peer: NodeId, box: _Mailbox, letter: Letter, receipt: Receipt) -> None:
         box.restart()
-        if receipt.error not in (NO_HANDLER, BUSY):  # those say nothing of the letter, only that it is too early
+        is_meant = (letter.life, letter.number) == (receipt.life, receipt.number)
+        if is_meant and receipt.error not in (NO_HANDLER, BUSY):  # those say nothing of the letter: it is too early
             letter.tries += 1
             if letter.tries >= self._config.tries_max:
                 box.refusals = 0
@@ -199,7 +205,10 @@ class Outbox:
 
     def _pump(self, peer: NodeId) -> None:
         box = self._boxes.get(peer)
-        if box is None or peer not in self._linked or self._is_closed or self._env.mono() < box.not_before:
+        if box is None or self._is_closed or self._env.mono() < box.not_before:
+            return
+        if peer not in self._linked:
+            self._pump_over_others(peer, box)
             return
         while box.sent < min(len(box.letters), WINDOW_LETTERS) and box.bytes_sent < WINDOW_BYTES:
             letter = box.letters[box.sent]
@@ -207,6 +216,25 @@ class Outbox:
                 return  # ``writable`` or ``linked`` goes on
             box.sent += 1
             box.bytes_sent += len(letter.body)
+
+    def _pump_over_others(self, peer: NodeId, box: _Mailbox) -> None:
+        """Without a link a letter may get lost or overtaken on its way: one at a time, and again when nothing comes."""
+        if not box.letters:
+            return
+        if not box.sent and self._is_present(peer):
+            letter = box.letters[0]
+            if self._send(peer, Post(letter.life, letter.number, box.run, letter.body)):
+                box.sent, box.bytes_sent = 1, len(letter.body)
+        if self._looking is None:
+            self._looking = self._env.call_at(self._env.mono() + int(LOOK_S * SECOND), self._look)
+
+    def _look(self) -> None:
+        """Send again what went over others and was not answered."""
+        self._looking = None
+        for peer, box in list(self._boxes.items()):
+            if peer not in self._linked:
+                box.restart()
+                self._pump(peer)
 
     def _forget(self, box: _Mailbox) -> None:
         """The first letter is done with."""
@@ -273,7 +301,7 @@ class Outbox:
     def close(self) -> None:
         """Send nothing more; the letters stay on disk."""
         self._is_closed = True
-        timers = [self._cutting, self._sweeping, *(box.timer for box in self._boxes.values())]
+        timers = [self._cutting, self._sweeping, self._looking, *(box.timer for box in self._boxes.values())]
         for timer in timers:
             if timer is not None:
                 timer.cancel()

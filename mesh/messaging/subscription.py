@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
-from itertools import count, repeat
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -18,6 +17,17 @@ from transport.identity import NodeId, Origin
 
 ENTRY_BYTES = 160  # what a waiting message weighs beside its body
 READS_PER_TURN = 4096  # then others on this loop get a turn; more than what comes in meanwhile (a few ms)
+
+
+Entry = tuple[tuple[str, bytes], Origin, int]  # topic and body, whose, which number
+
+
+class _Chunk(NamedTuple):
+    """Messages that came in one frame: read, or dropped, one after another without being taken apart before."""
+
+    entries: Iterator[Entry]
+    messages: int
+    size: int
 
 
 class TopicMessage(msgspec.Struct, frozen=True, gc=False):
@@ -46,9 +56,9 @@ class Subscription:
     """``async with node.subscribe(pattern) as messages: async for message in messages: …``
 
     Messages of one sender come in the order it published them. ``dropped`` counts what this reader did not get and is
-    known: what it read too slowly (the oldest go), what was lost on the way here (whatever its topic), what was no
-    value. Law: for one sender's messages that match, published == read + waiting + dropped, once all has arrived.
-    Iteration ends with the block or the node; what waits then is still read.
+    known: what it read too slowly (the oldest go, a frame at a time), what was lost on the way here (whatever its
+    topic), what was no value. Law: for one sender's messages that match, published == read + waiting + dropped, once
+    all has arrived. Iteration ends with the block or the node; what waits then is still read.
     """
 
     def __init__(
@@ -59,31 +69,24 @@ class Subscription:
         self.dropped = 0
         self._bytes_max, self._bytes, self._reads = bytes_max, 0, 0
         self._opened, self._closed, self._drop = opened, closed, drop
-        self._queue: deque[tuple[tuple[str, bytes], Origin, int]] = deque()
+        self._chunks: deque[_Chunk] = deque()
+        self._entries: Iterator[Entry] = iter(())  # of the chunk that is being read
+        self._size = 0  # what that chunk weighs, until it is read to its end
         self._waiter: asyncio.Future[None] | None = None
         self._is_open = False
 
     # -- the room's side -------------------------------------------------------------------------------------------
 
-    def put(self, item: tuple[str, bytes], origin: Origin, seq: int) -> None:
-        """Take one message, (topic, body); ``settle`` follows after a group of them."""
-        self._queue.append((item, origin, seq))
-        self._bytes += len(item[1]) + ENTRY_BYTES
-
-    def put_all(self, items: Sequence[tuple[str, bytes]], origin: Origin, first: int) -> None:
-        """Take a whole frame of messages, the first of which is number ``first``."""
-        self._queue.extend(zip(items, repeat(origin), count(first), strict=False))
-        self._bytes += sum([len(body) for _, body in items]) + ENTRY_BYTES * len(items)
-
-    def settle(self) -> None:
-        """Keep the bound, and wake the reader."""
-        if self._bytes > self._bytes_max:
-            lost = 0
-            while self._bytes > self._bytes_max and len(self._queue) > 1:
-                self._bytes -= len(self._queue.popleft()[0][1]) + ENTRY_BYTES
-                lost += 1
-            self.dropped += lost
-            self._drop("read too slowly", lost)
+    def put(self, entries: Iterator[Entry], count: int, size: int) -> None:
+        """Take ``count`` messages with ``size`` bytes of bodies, and wake the reader. The oldest go past the bound."""
+        size += ENTRY_BYTES * count
+        self._chunks.append(_Chunk(entries, count, size))
+        self._bytes += size
+        while self._bytes > self._bytes_max and len(self._chunks) > 1:
+            oldest = self._chunks.popleft()
+            self._bytes -= oldest.size
+            self.dropped += oldest.messages
+            self._drop("read too slowly", oldest.messages)
         self._wake()
 
     def lose(self, count: int) -> None:
@@ -123,15 +126,24 @@ class Subscription:
             self._reads = 0
             await asyncio.sleep(0)
         while True:
-            while not self._queue:
-                await self._wait()
-            (topic, raw), origin, seq = self._queue.popleft()
-            self._bytes -= len(raw) + ENTRY_BYTES
+            entry = next(self._entries, None)
+            if entry is None:
+                await self._next_chunk()
+                continue
+            (topic, raw), origin, seq = entry
             try:
                 return TopicMessage(topic, decode_value(raw), origin, seq)
             except ValueRefused:
                 self.dropped += 1
                 self._drop("not a value", 1)
+
+    async def _next_chunk(self) -> None:
+        self._bytes -= self._size
+        self._size = 0
+        while not self._chunks:
+            await self._wait()
+        chunk = self._chunks.popleft()
+        self._entries, self._size = chunk.entries, chunk.size
 
     async def _wait(self) -> None:
         if not self._is_open:

@@ -28,6 +28,7 @@ from transport.identity import Identity, Mesh, NodeId, Origin
 
 HLC_LOGICAL_BITS = 16  # of a stamp; the rest is milliseconds
 TOLD_EVERY_NS = 60 * SECOND
+STILL_BEATS = 300  # half a minute: nobody holds our memory for longer with half a snapshot
 AHEAD_TOLD_MAX = 1024  # origins remembered for that
 
 
@@ -61,6 +62,7 @@ class Spaces:
         self._spaces: dict[str, Space] = {}
         self._linked: dict[NodeId, None] = {}
         self._transfers: dict[NodeId, _Transfer] = {}
+        self._checking: dict[NodeId, None] = {}  # whose snapshot is being checked, off the loop
         self._ahead_told: dict[Origin, int] = {}
         self._fold_timer: Timer | None = None
         self._dropped_told = 0  # monotonic ns before which it is not said again
@@ -204,10 +206,16 @@ class Spaces:
             return False  # it will be looked at again once it is verified
 
     def arriving(self) -> list[NodeId]:
-        """Whose frames are here and not applied yet, or who sent a part of a snapshot since this was asked last."""
-        moved = [peer for peer, transfer in self._transfers.items() if transfer.moved]
-        for peer in moved:
-            self._transfers[peer].moved = False
+        """Whose frames are here and not applied yet, or who sent a part of a snapshot since this was asked last.
+
+        Asked once a heartbeat: a transfer that stood still for ``STILL_BEATS`` is given up."""
+        moved = []
+        for peer, transfer in list(self._transfers.items()):
+            if not transfer.idle:
+                moved.append(peer)
+            transfer.idle += 1
+            if transfer.idle > STILL_BEATS:
+                del self._transfers[peer]
         return list(dict.fromkeys((*self._intake.senders, *moved)))
 
     def _refuse(self, peer: NodeId, rule: str, done: Done) -> None:
@@ -366,6 +374,8 @@ class Spaces:
         replica.forks.prove(replica.log(one.origin), one.first, message.one, message.other)
 
     def _on_part(self, peer: NodeId, part: SnapshotPart) -> None:
+        if peer in self._checking:
+            return  # one at a time; what was sent meanwhile is asked for again
         transfer = self._transfers.get(peer)
         if part.part == 0:
             transfer = self._transfers[peer] = _Transfer(part)
@@ -378,14 +388,22 @@ class Spaces:
             self._room.on_fault(peer, f"a snapshot has at most {SNAPSHOT_BYTES_MAX} bytes")
             return
         transfer.next += 1
-        transfer.moved = True
+        transfer.idle = 0
+        if sum(len(each.data) for each in self._transfers.values()) > SNAPSHOT_BYTES_MAX:
+            largest = max(self._transfers, key=lambda each: len(self._transfers[each].data))
+            del self._transfers[largest]
+            self._room.tell(Dropped("snapshots on their way", 1))
+            if largest == peer:
+                return
         if transfer.next < part.parts:
             return
         del self._transfers[peer]
         raw, stream = bytes(transfer.data), part.stream
         mesh, env = self._room.mesh, self._room.env
+        self._checking[peer] = None
 
         def checked(outcome: Snapshot | BaseException) -> None:
+            del self._checking[peer]
             if isinstance(outcome, PeerFault):
                 self._room.on_fault(peer, outcome.rule)
             elif isinstance(outcome, BaseException):
@@ -456,13 +474,13 @@ class Spaces:
 class _Transfer:
     """A snapshot on its way in, part by part."""
 
-    __slots__ = ("data", "moved", "next", "number", "parts", "stream")
+    __slots__ = ("data", "idle", "next", "number", "parts", "stream")
 
     def __init__(self, part: SnapshotPart) -> None:
         self.stream, self.number, self.parts = part.stream, part.transfer, part.parts
         self.data = bytearray()
         self.next = 0
-        self.moved = False  # since it was last asked
+        self.idle = 0  # heartbeats since a part came
 
     def continues(self, part: SnapshotPart) -> bool:
         return (part.stream, part.transfer, part.parts, part.part) == (

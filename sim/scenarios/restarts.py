@@ -155,3 +155,36 @@ def thundering_heal(world: World) -> None:
     world.run_for(3.0)
     check_quiet(world)
     assert world.network.frames["sent"] - sent < 20_000, "a storm"
+
+
+@scenario(nodes=3, seeds=range(10), config=FOLDING)
+def folded_backup(world: World) -> None:
+    """A disk put back to a day whose logs the others have folded since: a snapshot on top of half a state counts
+    nothing twice, and brings back nothing that was removed."""
+    world.run_until(everybody_sees_everybody, within=10.0)
+    a, b, c = world.nodes
+
+    def write(rounds: int) -> None:
+        for number in range(rounds):
+            for each in (b, c):
+                each.node.counter("n").increment()
+                each.node.set("s").add(f"{each.name}-{number % 4}")
+                each.node.set("s").discard(f"{each.name}-{(number + 2) % 4}")
+            world.run_for(0.2)
+
+    write(15)
+    world.run_until(converged)
+    backup = a.machine.disk.copy()
+    write(30)
+    world.run_for(5.0)
+    assert any(log.floor.seq > 20 for log in b.node._runtime.spaces._replicas["main"].logs.values()), "nothing folded"
+    a.crash()
+    a.machine.disk.restore(backup)
+    a.restart()
+    assert a.node.counter("n").value == 30
+    a.node.set("s").add("a")
+    world.run_until(everybody_sees_everybody, within=20.0)
+    world.run_until(converged, within=20.0)
+    check_values(world)
+    assert {each.node.counter("n").value for each in world.nodes} == {90}
+    assert set(a.node.set("s")) == set(b.node.set("s")) >= {"a"}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from crdt import Change, CrdtError, Document, InvalidBytes, UnknownOperation
 from crdt.value import check_packed, pack, unpack
-from tests.laws import state
+from tests.laws import require_sound, state
 from tests.strategies import History, histories, values
 
 some = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -73,6 +73,7 @@ def test_damaged_changes_and_snapshots_change_nothing(history: History, data: st
             assert len(doc.actors) == actors
         else:
             Document.load(doc.snapshot(), actor="observer")  # what was let in is a whole state
+            require_sound(doc)
 
 
 @some
@@ -105,6 +106,18 @@ def item(*ops: Any, deps: Any = 0, names: list[str] | None = None) -> bytes:
         item([10, "k", [], [[[], "set", [[0, 1, 1]]]]], names=["y"]),
         item([10, "k", [], [[[], "counter", [[0, 1, b"x"]]]]], names=["y"]),
         item([10, "k", [], [[[], "counter", [["a", 1, 1]]]]], names=["y"]),
+        item([11, "k", 0, ""]), item([11, "k", [1], "x"]), item([11, "k", [0, 0], "x"]), item([11, "k", [1, -1], "x"]),
+        item([11, "k", [1, 2, 3, 4], "x"]), item([11, "k", [0, 1, 0], "x"]), item([11, "k", [0, 1, 1 << 40], "x"]),
+        item([11, "k", [0, 1, 0], "x"], names=["x"]), item([11, "k", 1 << 50, "x"]), item([11, "k", 0, b"x"]),
+        item([11, "k", 0, "x" * 300_000]), item([12, "k", 0]), item([12, "k", -1]), item([12, "k", [0, 1, 0, 0]]),
+        item([12, "k", [0, 1, 0, 1, 0]]), item([12, "k", [0, 2, 0, -1, 0]]), item([12, "k", [1, 1, 0, 0, 0]]),
+        item([12, "k", [0, 2, 0, 0, 0, 0, 3, 0, 0, 0]]), item([12, "k", [0, 2, 3, 0, 1]]),
+        item([12, "k", [0, 3, 0, 1, 0, 0, 2, 0, 0, 0]]), item([12, "k", [1, 0, 0, 1, 0]], names=["y"]),
+        item([13, "k", 0, []]), item([13, "k", 0, [b"\xcc\x01"]]), item([14, "k", 0]), item([15, "k", 0, [0, 0, 0], 1]),
+        item([15, "k", 0, [0, 1], 1]), item([15, "k", 0, [0, 1, 0], 0]), item([15, "k", 0, [1, 1, 0], 1]),
+        item([15, "k", 0, [-1, 1, 0], 1]), item([15, "k", 0, [0, 1, 0], 1 << 63]),
+        item([16, "s", 2, b"\x01"]), item([16, "s", 1, b"\x01"]), item([16, "s", 2, b"\x01\x02\x03"]),
+        item([16, "s", 2, b"\x01\xcc\x02"]), item([16, "s", 1 << 30, b"\x01\x02"]), item([16, "s", 2, b"\x01\xc1"]),
     ],
 )  # fmt: skip
 def test_changes_no_correct_replica_writes_are_refused(body: bytes) -> None:
@@ -141,6 +154,8 @@ def test_fields_of_a_newer_version_are_carried_along() -> None:
         b"\x91\x93\x00\x01\xdd\x00\x0f\xff\x00" + b"\x90" * ((1 << 20) - 20),
         b"\x91\x93\x00\x01\x91\x93\x01\xdd\x00\x0f\xff\x00" + b"\xa0" * ((1 << 20) - 24),
         b"\x91\x93\xdd\x00\x0f\xff\x00" + b"\x00" * ((1 << 20) - 20),
+        b"\x91\x93\x00\x01\x98" + (b"\x94\x10\xa1s\xce\x00\x01\xff\xf0\xc6\x00\x01\xff\xf0" + b"\x01" * 0x1FFF0) * 7
+        + b"\x94\x10\xa1s\xce\x00\x01\xff\xf0\xc6\x00\x01\xf0\x00" + b"\x01" * 0x1F000,
         b"\x91\x94\x00\x01\x90\xdd\x00\x0f\xff\x00" + b"\xa0" * ((1 << 20) - 20),
     ],
 )  # fmt: skip

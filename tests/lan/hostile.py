@@ -213,7 +213,7 @@ class Liar:
         assert self.link is not None
         return self.link.try_send(lane, raw if isinstance(raw, bytes) else m.encode(raw))
 
-    async def flood(self, messages: Iterator[bytes], lane: Lane = Lane.CONTROL, seconds: float = 1.0) -> int:
+    async def flood(self, messages: Iterator[bytes], lane: Lane = Lane.CONTROL, seconds: float = 0.5) -> int:
         """Say as many as the link takes within ``seconds``; how many that were."""
         assert self.link is not None
         until, count = time.monotonic() + seconds, 0
@@ -244,6 +244,12 @@ class Liar:
     def leave(self) -> None:
         if self.link is not None:
             self.link.close("closed")
+
+    def vanish(self) -> None:
+        """End the connection without a word."""
+        if self.link is not None:
+            conduit: Any = self.link._conduit
+            conduit.abort("gone")
 
     def frame(self, first: int, previous: SignedFrame | None, key: str, value: Any, *, log: bytes | None = None,
               stream: str = "main", hlc: int | None = None) -> SignedFrame:  # fmt: skip

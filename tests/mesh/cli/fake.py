@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from crdt import Document
 from mesh.cli.server import ControlServer
 from transport.identity import NodeId
 
@@ -29,6 +30,7 @@ class FakeSpace:
         self.flushed, self.confirmed = 0, []  # type: tuple[int, list[str]]
         self.clock = {"a": 1}
         self.watchers: list[asyncio.Queue[Any]] = []
+        self.doc = Document("fake")  # texts are too much to pretend
 
     def _open(self, key: str, kind: str) -> None:
         if self.types.setdefault(key, kind) != kind:
@@ -43,6 +45,10 @@ class FakeSpace:
     def register(self, key: str) -> Any:
         self._open(key, "register")
         return SimpleNamespace(set=lambda value: self._set(key, "register", value))
+
+    def text(self, key: str) -> Any:
+        self._open(key, "text")
+        return self.doc.text(key)
 
     def counter(self, key: str) -> Any:
         self._open(key, "counter")

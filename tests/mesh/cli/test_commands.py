@@ -54,6 +54,33 @@ async def test_state_from_the_shell(node: FakeNode, capsys: pytest.CaptureFixtur
     assert json.loads(capsys.readouterr().out) == {"key": "k", "value": 1, "durable": True, "confirmed": "quorum"}
 
 
+async def test_a_text_is_edited_in_an_editor(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = node.space("main").text("page")
+    page.append("the quick fox\njumps\n")
+    monkeypatch.setenv("EDITOR", "sed -i s/quick/slow/")
+    assert await gossamer("edit", "page") == 0
+    assert capsys.readouterr() == ("", "")
+    assert str(page) == "the slow fox\njumps\n"
+    assert node.space("main").flushed
+    clock = page._doc.clock
+    monkeypatch.setenv("EDITOR", "true")  # nothing changed, nothing sent
+    assert await gossamer("edit", "page") == 0
+    assert page._doc.clock == clock
+
+    def meanwhile(text: str, **_: object) -> str:
+        page.insert(0, "Once, ")
+        return text.replace("jumps", "jumped")
+
+    monkeypatch.setattr("click.edit", meanwhile)
+    assert await gossamer("edit", "page") == 0
+    assert str(page) == "Once, the slow fox\njumped\n"
+    assert await gossamer("put", "title", "x") == 0
+    assert await gossamer("edit", "title") == 1
+    assert "title" in capsys.readouterr().err
+
+
 async def test_members_as_a_table_and_as_json(node: FakeNode, capsys: pytest.CaptureFixture[str]) -> None:
     assert await gossamer("members") == 0
     table = capsys.readouterr().out

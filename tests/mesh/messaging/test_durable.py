@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from mesh.config import NodeConfig
-from mesh.errors import NoSuchLetter, OutboxFull
+from mesh.errors import NoSuchLetter, OutboxFull, StorageFailed
 from mesh.messages import Post, Receipt
 from mesh.messaging.config import MessagingConfig
 from mesh.protocol.facts import LetterDied
@@ -190,9 +191,11 @@ def test_receipts_and_letters_out_of_turn_change_nothing(world: World, start: St
 class Story:
     """Letters from a to b, either of which falls again and again; a handler that counts them in a space."""
 
-    def __init__(self, world: World, fates: tuple[str, ...]) -> None:
-        self.world, self.fates = world, fates
-        self.a, self.b = world.spawn(2)
+    def __init__(self, world: World, fates: tuple[str, ...], fails: float = 0.0) -> None:
+        self.world, self.fates, self.fails = world, fates, fails
+        self.rng = world.seed.stream("handler")
+        config = NodeConfig(messaging=MessagingConfig(tries_max=1000, retry_max_s=0.5))
+        self.a, self.b = world.spawn(2, config=config)
         world.run_until(everybody_sees_everybody, within=10.0)
         self.there = self.b.node.id
         self.promised = self.started = 0
@@ -203,14 +206,21 @@ class Story:
 
         @node.on_message
         async def count(message: Any) -> None:
+            if self.rng.random() < self.fails:
+                raise RuntimeError("not now")
             self.got.append(message.body)
             node.counter("n").increment()
 
     async def write(self) -> None:
         while self.started < 150:
             self.started += 1
-            await self.a.node.send(self.there, self.started, durable=True)
-            self.promised += 1
+            try:
+                await self.a.node.send(self.there, self.started, durable=True)
+            except StorageFailed:  # then it was not promised
+                await asyncio.sleep(0.1)
+            else:
+                self.promised += 1
+            await asyncio.sleep(0.005)
 
     def tell(self) -> None:
         rng = self.world.seed.stream("story")
@@ -240,6 +250,25 @@ def test_whoever_falls_and_when_none_is_lost_none_counted_twice(seed: int) -> No
     """The handler's write and the mark that it ran are one commit, so the count is exact."""
     with World(seed=seed) as world:
         story = Story(world, ("lost", "kept"))
+        story.tell()
+        assert story.promised <= story.counted <= story.started == 150
+        assert len(set(story.got)) == story.counted
+        firsts = list(dict.fromkeys(story.got))
+        assert firsts == sorted(firsts)
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_nor_when_handlers_fail_and_disks_refuse(seed: int) -> None:
+    with World(seed=seed) as world:
+        story = Story(world, ("lost", "kept"), fails=0.05)
+        rng = world.seed.stream("disks")
+        story.listen()
+        world.start_in(story.a, story.write())
+        for each in (story.a, story.b):
+            with each.failing_disk() as fault:
+                world.run_until(lambda world, fault=fault: fault.fired > 0 or story.started == 150, within=30.0)
+                world.run_for(rng.random() * 0.1)
+            world.run_for(rng.random() * 0.1)
         story.tell()
         assert story.promised <= story.counted <= story.started == 150
         assert len(set(story.got)) == story.counted

@@ -1,0 +1,42 @@
+"""A document from a plain value, the same at everybody who begins with the same one."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from crdt.errors import InvalidValue
+from crdt.value import Value, pack, sorted_keys
+
+if TYPE_CHECKING:
+    from crdt.change import Change
+    from crdt.map import Objects
+
+
+def changes(value: dict[str, Value]) -> list[Change]:
+    """What puts ``value`` into an empty document: maps for dicts, lists for lists, registers for the rest (and for what
+    is empty). Their author is named by a digest of ``value``, and all about them follows from it. Two replicas that
+    begin with the same value have the same changes, so it is there once; those of another value are another author's,
+    and are joined as any concurrent writes. Raises ``InvalidValue``."""
+    from crdt.document import Document
+
+    if type(value) is not dict:
+        raise InvalidValue(f"a document is a dict, got {type(value).__name__}")
+    digest = hashlib.blake2b(digest_size=16)
+    for key in sorted_keys(value):
+        digest.update(pack(key))
+        digest.update(pack(value[key]))
+    author = Document(f"genesis-{digest.hexdigest()}")
+    _fill(author, value)
+    return author.changes_since({})
+
+
+def _fill(place: Objects, value: dict[str, Value]) -> None:
+    for key in sorted_keys(value):
+        each = value[key]
+        if type(each) is dict and each:
+            _fill(place.map(key), each)
+        elif type(each) is list and each:
+            place.list(key).extend(each)
+        else:
+            place.register(key).set(each)

@@ -1,0 +1,21 @@
+"""The simulator bites: breakages of our own protocols are caught. All of them: ``python -m tests.sim.mutants``."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sim.mutants import MUTANTS
+
+SLOW = {"chaos", "chaos-folding", "overload", "thundering-heal"}
+FAST = [name for name, each in MUTANTS.items() if each.story not in SLOW]
+
+
+def test_there_are_enough_mutants_and_each_says_what_it_breaks() -> None:
+    assert len(MUTANTS) >= 25 and len(FAST) >= 15
+    assert all(each.moral for each in MUTANTS.values())
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_a_mutant_is_caught(name: str) -> None:
+    seeds, outcome = MUTANTS[name].hunt()
+    assert outcome is not None, f"{name} lives after {seeds} seeds of {MUTANTS[name].story}"
