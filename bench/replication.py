@@ -1,6 +1,7 @@
 """Two nodes, 50,000 counter, set and map operations: how fast are they on the other side, signed, over TLS, with disk?
 
-References: as many messages of 100 bytes over bare aiohttp, one a frame, neither signed nor stored nor over TLS; and how many operations in frames of 256 one core could verify, were there nothing else to do.
+References: as many messages of 100 bytes over bare aiohttp, one a frame, neither signed nor stored nor over TLS; and
+how many operations in frames of 256 one core could verify, were there nothing else to do.
 """
 
 from __future__ import annotations

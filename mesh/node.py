@@ -24,6 +24,8 @@ from crdt import Bounded, Counter, Flag, List, Map, Multi, Register, Set, Text
 from mesh.config import PORTS_TRIED, NodeConfig
 from mesh.errors import AmbiguousName, Closed, NotReached, UnknownMember
 from mesh.messaging.direct import PRIORITIES, Priority
+from mesh.messaging.group import SPACE as GROUPS
+from mesh.messaging.group import Group, topic_of
 from mesh.messaging.handler import Handler, MessageHandler, RequestHandler
 from mesh.messaging.letter import DeadLetter
 from mesh.messaging.publisher import ON_FULL, OnFull
@@ -483,6 +485,17 @@ class Node:
         if self._runtime is None:
             raise Closed("node.publish()")
         return self._runtime.topics.publish(topic, body, on_full, priority == "high")
+
+    def group(self, name: str) -> Group:
+        """``async with node.group("cooks") as group:`` belongs to it for the block, and reads what is said there.
+
+        ``await group.send(body)``, ``group.members()``, ``group.join()``, ``group.leave()``. Raises ``ValueError``.
+        """
+        runtime = self._running("node.group()")
+        return Group(
+            name, me=self.id, space=self.space(GROUPS), messages=self.subscribe(topic_of(name)), publish=self.publish,
+            is_present=runtime.stack.is_present,
+        )  # fmt: skip
 
     async def broadcast(self, body: Any) -> None:
         """Queue ``body`` for the ``on_message`` handler of every other member. Handled at most once; waits for room."""

@@ -135,7 +135,7 @@ class Runtime:
         self.topics = Topics(
             env, identity, mesh, config.messaging, config.state, feed=self.feed, tell=self.tell,
             on_fault=self._on_fault, send=self._send, outlets=self.dialer.links.values, is_asked=self._is_asked,
-            forget=self.stack.logs.forget, on_broadcast=self.direct.on_broadcast, dropped=dropped,
+            forget=self.stack.forget, on_broadcast=self.direct.on_broadcast, dropped=dropped,
         )  # fmt: skip
         self._drain_ns = int(config.messaging.drain_s * SECOND)
 

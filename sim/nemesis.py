@@ -112,6 +112,21 @@ def draw_plan(world: World, seconds: float, classes: Sequence[str] = tuple(CLASS
     return plan
 
 
+def _is_only_copy(world: World, node: SimNode, table: str, key: bytes) -> bool:
+    """Whether a frame is on no other living node: no protocol brings back what rots before anybody else has it."""
+    from mesh.state import records  # late: ``sim`` is imported by programs that have no mesh in them
+
+    if table != records.FRAMES:
+        return False
+    stream, origin, last = records.read_stream(key), records.read_origin(key), int.from_bytes(key[-8:], "big")
+    for other in world.nodes:
+        if other is not node and other.answers:
+            replica = other.node._runtime.spaces._replicas.get(stream)
+            if replica is not None and origin in replica.logs and replica.logs[origin].saved.seq >= last:
+                return False
+    return True
+
+
 class Nemesis:
     """Carries out a plan. What it begins counts in the world's statistics; none of it has to bite by itself."""
 
@@ -176,7 +191,7 @@ class Nemesis:
                 return
             case "rot":
                 node = self._node(values[0])
-                if node.rot(1):
+                if node.rot(1, partial(_is_only_copy, world, node)):
                     world.forgetful.add(node.name)
                 return
             case _:

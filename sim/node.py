@@ -252,13 +252,14 @@ class SimNode:
         fault.undo_with(lambda: setattr(disk, "lying", False))
         return fault
 
-    def rot(self, records: int = 1) -> int:
-        """Flip bits on its disk: so many records fail their checksum from now on; how many there were to break."""
+    def rot(self, records: int = 1, spare: Callable[[str, bytes], bool] = lambda table, key: False) -> int:
+        """Flip bits on its disk: so many records fail their checksum from now on, none that ``spare(table, key)`` says
+        yes to; how many there were to break."""
         fault = self._world.fault("rot", self.name)
         fault.asked = False  # how many there were to break is the answer
         if fault.muted:
             return 0
-        broken = self.machine.disk.rot(records)
+        broken = self.machine.disk.rot(records, spare)
         fault.gauge = lambda: broken
         fault.remove()
         self._world.count("disk.rot", broken)

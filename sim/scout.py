@@ -1,6 +1,8 @@
 """Discovery inside a world: the scout's question by multicast, its answer by unicast, both as lossy datagrams.
 
-Asked at 0, 50, 200 and 800 ms, then every 10 s. Question and answer both carry who speaks, signed; each is a hint.
+Asked at 0, 50, 200 and 800 ms, then after twice as long each time, up to 10 s, and less by a draw: as the real scout
+(``transport.discovery.scoutcore``), so that no period stays in step with a fault's. Question and answer both carry who
+speaks, signed; each is a hint.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from sim.network import Network
 
 ASK_AT_NS = (0, 50 * MILLISECOND, 200 * MILLISECOND, 800 * MILLISECOND)
-ASK_EVERY_NS = 10 * SECOND
+ASK_SLOWEST_NS = 10 * SECOND
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True):
@@ -46,6 +48,8 @@ class SimScout:
         self._on_hint: Callable[[Hint], None] = lambda hint: None
         self._timers: list[Occurrence] = []
         self._number = 0
+        self._slower = ASK_AT_NS[-1]
+        self._rng = process.stream("scout")
         self._counts = dict.fromkeys(("asked", "answered", "heard", "refused"), 0)
 
     async def start(self, announcement: Announcement, on_hint: Callable[[Hint], None]) -> None:
@@ -61,7 +65,12 @@ class SimScout:
             timer.cancel()
         now = self.process.loop.now
         self._timers = [self.process.at(now + wait, self._ask) for wait in ASK_AT_NS]
-        self._timers.append(self.process.at(now + ASK_EVERY_NS, self._ask_on))
+        self._slower = ASK_AT_NS[-1]
+        self._timers.append(self.process.at(now + ASK_AT_NS[-1] + self._pause(), self._ask_on))
+
+    def _pause(self) -> int:
+        self._slower = min(ASK_SLOWEST_NS, 2 * self._slower)
+        return int(self._slower * (0.75 + 0.25 * self._rng.random()))
 
     def explain(self) -> Mapping[str, Any]:
         return {"asked": self._counts["asked"], **self._counts, "segment": len(self._network.segment)}
@@ -74,7 +83,7 @@ class SimScout:
         self._timers.clear()
 
     def _ask_on(self) -> None:
-        self._timers = [self.process.at(self.process.loop.now + ASK_EVERY_NS, self._ask_on)]
+        self._timers = [self.process.at(self.process.loop.now + self._pause(), self._ask_on)]
         self._ask()
 
     def _call(self, wants_answer: bool) -> bytes | None:

@@ -10,7 +10,7 @@ holes and order visible, so nothing is remembered but one number a log.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable
 from itertools import count, repeat
 from typing import Annotated, Any
@@ -35,6 +35,7 @@ from transport.frame import GENESIS, KIND_TOPIC, SignedFrame, parse
 from transport.identity import Identity, Mesh, NodeId, Origin
 
 TOPICS = TRANSIENT + "topics"
+LIVES_MAX = 16  # logs of one node that are remembered: each start makes one, so nobody crowds the others out
 ROUTES_MAX = 4096  # topics whose readers are remembered; beyond, they are looked for again
 TOLD_EVERY_NS = 1 * SECOND  # a loss is counted at once, and told as a fact so often at most
 
@@ -79,6 +80,7 @@ class Topics:
         )
         self._own = _Log(Slot(TOPICS, Origin.of(identity.id, self._publisher.log)))
         self._logs: dict[Slot, _Log] = {self._own.slot: self._own}  # least recently used first
+        self._lives: dict[NodeId, deque[Slot]] = {}  # each node's logs, the oldest first; not our own one
         self._window = Window(config.window_bytes)
         self._aside_bytes = 0
         self._readers: dict[Subscription, None] = {}
@@ -172,12 +174,23 @@ class Topics:
             log = _Log(slot)
             if before and self._is_joining:
                 log.head = Head(before, GENESIS)
-            if len(self._logs) >= self._config.logs_max:
-                oldest = next(each for each in self._logs if each != self._own.slot)
-                self._aside_bytes -= sum(len(each.frame.raw) for each in self._logs.pop(oldest).aside.values())
-                self._forget(oldest)
+            lives = self._lives.setdefault(slot.origin.node, deque())
+            if len(lives) >= LIVES_MAX:
+                self._drop_log(lives[0])
+            elif len(self._logs) >= self._config.logs_max:
+                self._drop_log(next(each for each in self._logs if each != self._own.slot))
+            self._lives.setdefault(slot.origin.node, deque()).append(slot)
         self._logs[slot] = log
         return log
+
+    def _drop_log(self, slot: Slot) -> None:
+        """Remember nothing more of ``slot``."""
+        self._aside_bytes -= sum(len(each.frame.raw) for each in self._logs.pop(slot).aside.values())
+        lives = self._lives[slot.origin.node]
+        lives.remove(slot)
+        if not lives:
+            del self._lives[slot.origin.node]
+        self._forget(slot)
 
     @property
     def _is_joining(self) -> bool:

@@ -137,6 +137,12 @@ class Plumtree:
                 table[peer] = {slot: None for slot in slots if slot.origin != origin}
         return out
 
+    def forget(self, slot: Slot) -> None:
+        """A transient log is no longer kept here; nothing of it is remembered. Its graft timer may still ring."""
+        self._sources.pop(slot, None)
+        for table in (*self._pending.values(), *self._behind.values()):
+            table.pop(slot, None)
+
     # -- pushing -----------------------------------------------------------------------------------------------------
 
     def _is_eager(self, origin: Origin, peer: NodeId) -> bool:

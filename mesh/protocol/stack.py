@@ -45,6 +45,7 @@ from mesh.protocol.effects import (
     PushRefused,
     Received,
     Repeated,
+    Slot,
     Started,
     TimerFired,
 )  # fmt: skip
@@ -111,6 +112,11 @@ class Stack:
         called = [view for view in self.members() if view.name == name]
         present = [view.id for view in called if view.state in ("alive", "suspect")]
         return present or [view.id for view in called]
+
+    def forget(self, slot: Slot) -> None:
+        """The log ``slot`` of a transient stream is no longer kept by this node."""
+        self.logs.forget(slot)
+        self.tree.forget(slot)
 
     def is_present(self, node: NodeId) -> bool:
         """Whether ``node`` is a member that is alive or suspect."""

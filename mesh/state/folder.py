@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from mesh.protocol.effects import Head, Held
 from mesh.state import records
 from mesh.state.folding import Snapshot, fold, load
-from mesh.state.journal import nothing
 from mesh.state.log import Log
 from mesh.state.room import Room
 from transport.base import SECOND, StorageFault
@@ -34,6 +33,7 @@ class Folder:
         self._replica, self._room = replica, room
         self._key = records.stream_key(replica.name)
         self._base_changed = False
+        self._unsaved: bytes | None = None  # the base, while it is on its way to disk
         self.is_folding = False
         self.after = 0
         self.base_bytes = 0
@@ -116,19 +116,28 @@ class Folder:
             cuts.append(records.cut_up_to(log.slot, stub.last))
 
         def lost(fault: StorageFault) -> None:
+            if self._unsaved is raw:
+                self._unsaved = None
             for origin, kept in old.items():
                 log = self._replica.logs[origin]
                 log.floor, log.stub, log.frames, log.bytes = kept
             self._weigh()
 
+        def done() -> None:
+            if self._unsaved is raw:
+                self._unsaved = None
+            if saved is not None:
+                saved()
+
         self._weigh()
         self.base_bytes = len(raw)
-        self._room.journal.append([(records.BASE, self._key, raw)], cuts,
-                                 saved=saved or nothing, lost=None if saved else lost)  # fmt: skip
+        self._unsaved = raw
+        self._room.journal.append([(records.BASE, self._key, raw)], cuts, saved=done, lost=None if saved else lost)
 
     def may_fold(self) -> bool:
-        """Whether there is enough above the floors. Cheap: asked after every commit."""
-        return not self.is_folding and self._is_worth(self.frames, self.bytes)
+        """Whether there is enough above the floors, and the base they stand on is on disk. Cheap: asked after every
+        commit."""
+        return not self.is_folding and self._unsaved is None and self._is_worth(self.frames, self.bytes)
 
     def _is_worth(self, frames: int, size: int) -> bool:
         """Whether folding so much is worth its price, which grows with the base: it is loaded and written anew."""
@@ -136,9 +145,15 @@ class Folder:
         weight = size + FRAME_WEIGHT * frames
         return weight >= self.base_bytes and (weight >= config.fold_bytes or frames >= config.fold_frames)
 
+    def base(self) -> bytes | None:
+        """What lies below the floors, as it is or will be on disk: an older one under the present floors has holes."""
+        if self._unsaved is not None:
+            return self._unsaved
+        return self._room.storage.get(records.BASE, self._key)
+
     def snapshot(self) -> bytes:
         """The base as this node vouches for it, for peers that are behind the floors."""
-        raw = self._room.storage.get(records.BASE, self._key)
+        raw = self.base()
         return (
             raw if raw is not None else Snapshot(self._replica.name, {}, b"").seal(self._room.identity, self._room.mesh)
         )

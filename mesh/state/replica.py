@@ -108,8 +108,8 @@ class Replica:
         return damaged or any(frame.origin == self.writer.own.slot.origin for frame in loose)
 
     def base(self) -> Snapshot:
-        """What lies below the floors, from storage."""
-        raw = self.room.storage.get(records.BASE, self._key)
+        """What lies below the floors."""
+        raw = self.folder.base()
         self.folder.base_bytes = len(raw or b"")
         return Snapshot(self.name, {}, b"") if raw is None else Snapshot.parse(raw)
 
@@ -287,9 +287,10 @@ class Replica:
         replay.run(frames, applied)
         self.seqs = replay.seqs
         for origin, log in self.logs.items():
-            if self.seqs.get(log.actor, 0) < log.head.seq:  # a record broke since: repair brings it again
+            if self.seqs.get(log.actor, 0) < log.head.seq:  # a record broke since: repair brings it again, once told
                 log.head = heads.get(origin, BOTTOM)
                 log.saved = min(log.saved, log.head)
+                self.room.feed(Held(log.slot, 0, log.head, None, 0))
         before = self.doc.value if self.on_events else {}
         guard = self.doc.guard
         vars(self.doc).update(vars(fresh))  # in place: handles know their document, and hold nothing else of it

@@ -1,6 +1,6 @@
 """Oracles: what must hold in every world, whatever went wrong in it."""
 
-from sim.checkers.bounds import check_messages, check_quiet
+from sim.checkers.bounds import check_messages, check_quiet, quiet
 from sim.checkers.causality import Causality
 from sim.checkers.convergence import Converged, Diverged, check_clocks, check_values, converged
 from sim.checkers.counting import Tally
@@ -31,4 +31,5 @@ __all__ = [
     "connected",
     "converged",
     "linearizable",
+    "quiet",
 ]

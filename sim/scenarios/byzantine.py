@@ -57,9 +57,10 @@ def forgery(world: World) -> None:
 def withholding(world: World) -> None:
     """A relay claims everything and serves nothing: it is passed over, and others are asked."""
     world.run_until(everybody_sees_everybody, within=10.0)
-    a, b, _, liar = world.nodes
-    with corrupt(world, liar, "withhold"), world.partition([a], [b]):
-        total = _write(world, 20)
+    a, b, c, liar = world.nodes
+    slow = world.latency(0.02, between=(c, b))  # so that the liar is heard of first
+    with slow, corrupt(world, liar, "withhold"), world.partition([a], [b]):
+        total = _write(world, 30)
         _honest_agree(world, liar.name, total, within=20.0)  # the third node relays
 
 

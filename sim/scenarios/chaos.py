@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mesh.config import NodeConfig
 from mesh.state.config import StateConfig
+from sim.checkers.bounds import quiet
 from sim.checkers.convergence import converged
 from sim.checkers.overlay import connected
 from sim.nemesis import Nemesis, draw_plan
@@ -44,5 +45,6 @@ def told(world: World) -> None:
     world.run_until(connected, within=HEAL_WITHIN_S)
     world.run_for(2.0)
     world.run_until(converged, within=HEAL_WITHIN_S)
+    world.run_until(quiet, within=20.0)
     workload.check_end()
     world.note(workload.summary())

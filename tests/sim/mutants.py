@@ -211,7 +211,7 @@ def acknowledge_before_persist() -> Iterator[None]:
         yield
 
 
-@mutant("chaos", 10)
+@mutant("torn-journal", 5)
 def gossip_before_journal() -> Iterator[None]:
     """A node's own frames leave it before they are on its disk."""
     seal = Writer.seal

@@ -41,3 +41,27 @@ def test_found_a_node_that_starts_in_a_split_does_not_fold_alone(seed: int) -> N
     only of members that were down already, which were no news), so nobody else counted, and it folded its logs beyond
     what the others had on disk. Who counts is kept on disk since; found by ``check_floors``."""
     find("chaos-folding")(seed)
+
+
+def test_found_a_torn_batch_takes_nothing_that_was_durable() -> None:
+    """The simulator's own mistake: a torn commit of a fold did its cuts and lost the snapshot they were made for. No
+    storage that keeps the contract (all or nothing) does so; a node then came back without all it had promised."""
+    find("crash-points")(14)
+
+
+def test_found_a_fold_waits_until_the_base_it_builds_on_is_on_disk() -> None:
+    """n5's disk took a second for a commit. It folded again before the base of the last fold was on disk, so onto an
+    older one under the new floors: the second base had holes, and took the place of the first. After a power cut
+    everything above the holes was gone, acknowledged or not."""
+    find("chaos-folding")(267)
+
+
+def test_found_repair_is_told_when_a_broken_record_lowers_a_head() -> None:
+    """A record of n4 rotted; when its disk refused a commit it was rebuilt, and held less. The repair core still
+    believed the old heads, asked for what comes after them, and n4 set aside 116 frames for ever."""
+    find("chaos-folding")(220)
+
+
+def test_what_rots_before_anybody_else_has_it_is_no_liveness_fault() -> None:
+    """n3's own frame broke before it was sent to anybody: nothing can bring it back. The nemesis spares such now."""
+    find("chaos-folding")(248)

@@ -194,6 +194,20 @@ def test_the_end_of_the_node_ends_the_reading(world: World, start: Start) -> Non
     assert world.run_in(a, read()) == ["last words"]
 
 
+def test_who_publishes_and_ends_is_heard(world: World, start: Start) -> None:
+    a, b = start(2)
+    reader = Reader(world, b, "t")
+
+    async def last_words() -> None:
+        await publish(a, "t", [[each, bytes(1000)] for each in range(1000)])
+        await a.node.stop()
+
+    with world.bandwidth(3_000_000):
+        world.run_in(a, last_words())
+        world.run_for(2.0)
+    assert [body[0] for body in reader.bodies] == list(range(1000)) and reader.messages.dropped == 0
+
+
 def test_what_is_wrong_is_refused_before_anything_is_queued(world: World, start: Start) -> None:
     (a,) = start(1)
     reader = Reader(world, a, "**")
@@ -239,6 +253,29 @@ def test_a_body_that_is_no_value_is_counted_and_skipped(world: World, start: Sta
     reader = Reader(world, b, "**")
     receive(world, a, b, hostile(world, a, [b"\x92\xa1t\xc4\x01\xc1", b"\x92\xa1t\xc4\x01\x07"], 2))
     assert reader.bodies == [7] and reader.messages.dropped == 1 and b.node.dropped["not a value"] == 1
+
+
+def test_one_member_with_many_logs_crowds_out_none_but_its_own(world: World, start: Start) -> None:
+    a, b = start(2)
+    world.run(publish(a, "t", [1]))
+    world.run_for(1.0)
+    reader = Reader(world, b, "t")
+    runtime = a.node._runtime
+    for each in range(100):
+        identity = Identity(b"h" * 32, runtime.env.suite)
+        raw = seal(
+            identity, runtime.mesh, kind=KIND_TOPIC, stream=TOPICS, log=each.to_bytes(8, "big"), first=1, count=1,
+            hlc=0, previous=GENESIS, items=[b"\x92\xa1t\xc4\x01\x07"],
+        ).raw  # fmt: skip
+        runtime.dialer.links[b.node.id].try_send(Lane.BROADCAST, raw)
+        world.run_for(0.05)
+    topics = b.node._runtime.topics
+    assert len(topics._logs) == 2 + 16 and len(topics._lives) == 2 and len(reader.got) == 100
+    stack = b.node._runtime.stack
+    assert sum(slot.stream == TOPICS for slot in stack.logs.heads) == 17 == len(stack.tree._sources)
+    world.run(publish(a, "t", [2]))
+    world.run_for(1.0)
+    assert reader.bodies[-1] == 2 and reader.messages.dropped == 0
 
 
 def test_a_forged_frame_costs_its_bringer_the_link(world: World, start: Start) -> None:

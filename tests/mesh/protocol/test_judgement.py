@@ -69,7 +69,8 @@ def test_the_probe_timeout_covers_nearly_every_answer(rtts: list[int]) -> None:
         late += rtt > watch.timeout_ns
         now += rtt
         assert watch.answered(number, now) and not watch.answered(number, now)
-    assert late <= len(rtts) // 3 and 0 < watch.timeout_ns < 1_000 * MILLISECOND
+    # Of twice as many answers. The worst is a spike just when the last one is forgotten: at every sixth answer.
+    assert late <= 2 * len(rtts) // 5 and 0 < watch.timeout_ns < 1_000 * MILLISECOND
 
 
 def facts(effects: list[object]) -> list[object]:
