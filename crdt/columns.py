@@ -146,57 +146,78 @@ def _author(store: SequenceStore, rank: int, flat: list[int], names: Thaw) -> No
 
 def _index(store: SequenceStore, spans: list[Span]) -> None:
     """Put the spans in, by order and by number. Each element has to be there once."""
+    following = dict.fromkeys(store.authors, 1)
     for span in sorted(spans, key=_first):
-        author = store.authors[span.first & INDEX_MASK]
-        held = author.spans[-1] if author.spans else None
-        if span.first >> INDEX_BITS != (1 if held is None else (held.first >> INDEX_BITS) + held.size):
+        first = span.first
+        actor, number = first & INDEX_MASK, first >> INDEX_BITS
+        if number != following[actor]:
             raise InvalidBytes("elements that are missing, or there twice")
-        author.enter(span)
-    for author in store.authors.values():
-        held = author.spans[-1] if author.spans else None
-        if held is None or (held.first >> INDEX_BITS) + held.size - 1 != author.count:
-            raise InvalidBytes("elements that are missing")
+        following[actor] = number + span.size
+        author = store.authors[actor]
+        author.firsts.append(first)
+        author.spans.append(span)
+    if any(following[actor] != author.count + 1 for actor, author in store.authors.items()):
+        raise InvalidBytes("elements that are missing")
     store.spans = Spans(spans)
 
 
 def _hang(store: SequenceStore, spans: list[Span]) -> None:
     """Hang the spans up, and see that the tree is read in the order they came in."""
-    hooked: dict[int, list[int]] = {}
+    hooked: dict[int, Any] = {}
+    begins, ends = {}, {}
     for span in spans:
-        hooked.setdefault(span.parent, []).append(span.first)
-    for hook, hung in hooked.items():
-        if hook != ROOT:
-            host, offset = store.span(hook >> 1)
-            if hook & 1:
-                if offset + 1 < host.size:
-                    right = store.split(host, offset + 1)
-                    hung.append(right.first)  # what follows inside of a run hangs there too
-            elif offset:
-                store.split(host, offset)
-        if len(hung) > 1:
-            hung.sort(key=store.rank)
-    for hook, hung in hooked.items():
-        store.hooked[hook] = hung if len(hung) > 1 else tuple(hung)
-    if [span.first for span in _read(store)] != [span.first for span in store.spans]:
+        first, hook = span.first, span.parent
+        begins[first] = ends[first + (span.size - 1 << INDEX_BITS)] = span
+        held = hooked.get(hook)
+        if held is None:
+            hooked[hook] = (first,)
+        elif type(held) is tuple:
+            hooked[hook] = [*held, first]
+        else:
+            held.append(first)
+    was_split = False
+    for hook, held in list(hooked.items()):
+        element = hook >> 1
+        if hook != ROOT and element not in (ends if hook & 1 else begins):
+            host, offset = store.span(element)
+            offset += hook & 1
+            if 0 < offset < host.size:
+                right = store.split(host, offset)  # what follows inside of a run hangs there too
+                begins[right.first] = right
+                was_split = True
+                if hook & 1:
+                    hooked[hook] = held = [*held, right.first]
+        if type(held) is list:
+            held.sort(key=store.rank)
+    hooked_by_splits, store.hooked = store.hooked, hooked
+    for hook, held in hooked_by_splits.items():
+        hooked.setdefault(hook, held)
+    if [each.first for each in _tree(hooked, begins)] != [each.first for each in (store.spans if was_split else spans)]:
         raise InvalidBytes("elements in disorder")
 
 
-def _read(store: SequenceStore) -> Iterator[Span]:
+def read(store: SequenceStore) -> Iterator[Span]:
     """Spans as the tree is read: left ones first. Those that hang on nothing are not reached."""
-    hooked = store.hooked
-    stack: list[tuple[int, bool]] = [(first, False) for first in reversed(hooked.get(ROOT, ()))]
+    return _tree(store.hooked, {span.first: span for span in store.spans})
+
+
+def _tree(hooked: Any, begins: dict[int, Span]) -> Iterator[Span]:
+    stack = list(reversed(hooked.get(ROOT, ())))  # elements that begin a span; minus one whose left side was read
     while stack:
-        first, is_open = stack.pop()
-        left = () if is_open else hooked.get(first << 1, ())
-        if left:
-            stack.append((first, True))
-            stack += [(each, False) for each in reversed(left)]
-            continue
-        span, _ = store.span(first)
+        first = stack.pop()
+        if first > 0:
+            left = hooked.get(first << 1)
+            if left is not None:
+                stack.append(-first)
+                stack += reversed(left)
+                continue
+        else:
+            first = -first
+        span = begins[first]
         yield span
         right = hooked.get(first + (span.size - 1 << INDEX_BITS) << 1 | 1)
         if right is not None:
-            stack += [(each, False) for each in reversed(right)]
+            stack += reversed(right)
 
 
 def _first(span: Span) -> int:

@@ -127,8 +127,9 @@ class SequenceStore(Store):
            place is never mixed, forwards or backwards.
     Join   of all elements; one shows while it shows on both sides, or where the other side has not seen it.
     Delta  an insertion or removal; a repeat is not applied twice, since clocks count operations.
-    Cost   edit and index O(log n), typing on a fraction of a span; beside concurrent insertions at the very same
-           place, a step a span of those. About 300 B a span. Removed elements stay as numbers, without content.
+    Cost   edit and index O(log n), typing on a fraction of a span; an edit in the middle of a span also moves the rest
+           of its author's index of spans (4 us at 30,000); beside concurrent insertions at the very same place, a step
+           a span of those. About 300 B a span. Removed elements stay as numbers, without content.
     Source Weidner, Kleppmann 2023, arXiv:2305.00583; spans after Yjs.
     """
 

@@ -34,7 +34,7 @@ from mesh.protocol.facts import Dropped, Fact
 from mesh.runtime import Runtime
 from mesh.state.space import Space
 from mesh.state.storage import open_storage
-from transport.address import ALL_INTERFACES
+from transport.address import ALL_INTERFACES, split_address
 from transport.admission import admission
 from transport.base import SECOND, Announcement, Discovery, Env, Listener
 from transport.codec import encode_value
@@ -96,6 +96,8 @@ class Node:
             secret = secret.encode()
         if secret is not None and not (secret := secret.strip()):
             raise ValueError("the secret is empty: make one with 'gossamer secret > FILE'")
+        if listen is not None and split_address(listen) and secret is None and not open and not _is_loopback(listen):
+            raise ValueError(f"listening at {listen} without a secret admits anyone: give secret=…, or say open=True")
         self._given_name = name
         self._mesh_name, self._secret, self._open = mesh, secret, open
         self._listen_at = listen
@@ -272,8 +274,7 @@ class Node:
     def is_loopback_only(self) -> bool:
         """Whether only this machine's programs can reach it: no secret, not open, and no address asked for."""
         if self._listen_at is not None:
-            host = self._listen_at.rpartition(":")[0]
-            return host in ("127.0.0.1", "localhost", "[::1]")
+            return _is_loopback(self._listen_at)
         return self._secret is None and not self._open
 
     @property
@@ -584,6 +585,10 @@ async def _offloaded(env: Env, work: Any) -> Any:
 
     env.offload(work, done)
     return await future
+
+
+def _is_loopback(address: str) -> bool:
+    return address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
 
 
 def _told(addresses: tuple[str, ...]) -> tuple[str, ...]:

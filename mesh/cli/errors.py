@@ -13,6 +13,12 @@ class ControlError(Exception):
         self.text, self.remedy = text, remedy
 
 
+class Misused(ControlError):
+    """What was asked makes no sense, whatever runs."""
+
+    exit_code = 2
+
+
 class NoNode(ControlError):
     """No running node was found, or more than one and none was named. Nothing was asked."""
 

@@ -16,7 +16,7 @@ from crdt.errors import CrdtError
 from mesh import Message, Node
 from mesh.cli import places
 from mesh.cli.control import Client
-from mesh.cli.errors import ControlError, NoNode
+from mesh.cli.errors import ControlError, Misused, NoNode
 from mesh.cli.output import EventLines, complain
 from mesh.cli.server import ControlServer
 from mesh.cli.values import escape, show
@@ -107,7 +107,7 @@ async def start_node(wish: Wish) -> tuple[Node, Path]:
                 f"data directory {data}: {failed}", "make room, fix its owner, or use --data"
             ) from failed
         except ValueError as failed:
-            raise ControlError(str(failed), "see gossamer up --help") from failed
+            raise Misused(str(failed), "see gossamer up --help") from failed
         except OSError as failed:
             raise ControlError(*_os_words(failed, wish, data)) from failed
         return node, data

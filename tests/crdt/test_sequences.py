@@ -500,3 +500,52 @@ def test_a_snapshot_with_wrong_columns_is_refused_or_whole(kind: str, rng: rando
     del handle[0]
     require_sound(doc)
     require_same([doc, Document.load(doc.snapshot(), actor="z")])
+
+
+@pytest.mark.parametrize("kind", ["text", "list"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_long_session_in_narrow_nodes(kind: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trees as deep as a book's, with little text: everything that is rare in one of the usual width happens here."""
+    monkeypatch.setattr("crdt.spans.NODE_MAX", 4)
+    monkeypatch.setattr("crdt.spans.NODE_LOADED", 2)
+    monkeypatch.setattr("crdt.sequence.SPAN_MAX", 3)
+    rng, docs = random.Random(seed), apart(*ACTORS)
+    carets, made = dict.fromkeys(ACTORS, 0), list[Change]()
+    for doc in docs:
+        doc.on_change = made.append
+    for turn in range(600):
+        doc = rng.choice(docs)
+        handle: Any = doc.text("k") if kind == "text" else doc.list("k")
+        size = len(handle)
+        at = carets[doc.actor] = min(size, carets[doc.actor] if rng.random() < 0.7 else rng.randint(0, size))
+        match rng.randrange(8):
+            case 0 | 1 if size:
+                count = min(rng.randint(1, 6), size)
+                start = max(0, min(at, size - count))
+                del handle[start : start + count]
+            case 2 if size > 1 and kind == "list":
+                handle.move(rng.randrange(size), rng.randrange(size))
+            case 3:
+                seen = rng.choice(docs).clock
+                doc.apply([each for each in made if each.last <= seen.get(each.actor)])
+            case 4 if turn % 40 == 0:
+                doc.join(rng.choice(docs).snapshot())
+            case _:
+                letters = "abcdef"[: rng.randint(1, 4)]
+                if kind == "text":
+                    handle.insert(at, letters)
+                    carets[doc.actor] += len(letters)
+                else:
+                    handle.insert(at, turn)
+                    carets[doc.actor] += 1
+        if turn % 100 == 0:
+            require_sound(doc)
+    first = docs[0]
+    for doc in docs[1:]:
+        first.join(doc.snapshot())
+    for doc in docs[1:]:
+        doc.join(first.snapshot())
+    loaded = Document.load(first.snapshot(), actor="z")
+    for doc in (*docs, loaded):
+        require_sound(doc)
+    require_same([*docs, loaded])

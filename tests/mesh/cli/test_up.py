@@ -57,10 +57,10 @@ def gossamer(home: dict[str, str], *arguments: str) -> subprocess.CompletedProce
     )  # fmt: skip
 
 
-def refused(home: dict[str, str], *arguments: str) -> str:
+def refused(home: dict[str, str], *arguments: str, code: int = 1) -> str:
     """The one line that an ``up`` which cannot start prints."""
     done = gossamer(home, "up", "--no-discovery", *arguments)
-    assert (done.returncode, done.stdout) == (1, ""), done
+    assert (done.returncode, done.stdout) == (code, ""), done
     assert len(done.stderr.splitlines()) == 1, done.stderr
     return done.stderr
 
@@ -146,8 +146,9 @@ def test_what_cannot_start_says_why_in_one_line(home: dict[str, str], tmp_path: 
     assert "gossamer secret >" in refused(home, "a", "--secret-file", str(tmp_path / "missing"))
     (tmp_path / "empty").touch()
     assert "is empty" in refused(home, "a", "--secret-file", str(tmp_path / "empty"))
-    assert "HOST:PORT" in refused(home, "a", "--listen", "nonsense")
-    assert "HOST:PORT" in refused(home, "a", "--join", "nonsense")
+    assert "HOST:PORT" in refused(home, "a", "--listen", "nonsense", code=2)
+    assert "admits anyone" in refused(home, "a", "--listen", "0.0.0.0:0", code=2)
+    assert "HOST:PORT" in refused(home, "a", "--join", "nonsense", code=2)
 
 
 def test_a_key_that_others_can_read_is_not_used(home: dict[str, str], tmp_path: Path) -> None:
