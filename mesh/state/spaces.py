@@ -168,6 +168,11 @@ class Spaces:
 
     # -- spaces ------------------------------------------------------------------------------------------------------
 
+    @property
+    def names(self) -> list[str]:
+        """The spaces this node holds, in the order in which it came to hold them; asking opens none."""
+        return [name for name in self._replicas if not name.startswith(TRANSIENT)]
+
     def space(self, name: str) -> Space:
         """The space ``name``: the same object each time. Raises ``TooManySpaces``; ``ValueError`` for no name."""
         space = self._spaces.get(name)
