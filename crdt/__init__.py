@@ -8,6 +8,7 @@ from crdt.bounded import Bounded
 from crdt.change import CHANGE_BYTES_MAX, Change
 from crdt.clock import VectorClock
 from crdt.counter import Counter
+from crdt.cursor import Cursor
 from crdt.document import Document
 from crdt.errors import (
     ActorReused,
@@ -27,7 +28,6 @@ from crdt.flag import Flag, StrictFlag
 from crdt.list import List
 from crdt.map import Map, Objects
 from crdt.register import Multi, Register
-from crdt.sequence import Cursor
 from crdt.sets import Set, StrictSet
 from crdt.text import Text
 from crdt.value import DEPTH_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX, Value

@@ -12,8 +12,10 @@ from crdt.actors import ActorTable
 from crdt.author import Author, Element
 from crdt.causal import Names, Needs, Thaw, register
 from crdt.clock import INDEX_BITS, INDEX_MASK, Dot
+from crdt.cursor import SequenceHandle
+from crdt.edits import DISTANCE_MAX, OFFSET_MAX, Erase, Insert
 from crdt.errors import InvalidBytes
-from crdt.sequence import DISTANCE_MAX, OFFSET_MAX, Erase, Hook, Insert, SequenceHandle, SequenceStore
+from crdt.sequence import Hook, SequenceStore
 from crdt.spans import Span
 from crdt.value import VALUE_BYTES_MAX, Value, check_packed, pack, unpack
 

@@ -7,116 +7,22 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from crdt import columns
 from crdt.actors import ActorTable
 from crdt.author import Author, Element
-from crdt.causal import SHORT_KEY, Clock, Names, Needs, Op, Rows, Seen, Store, Thaw, check_path
+from crdt.causal import Clock, Names, Rows, Seen, Store, Thaw
 from crdt.clock import INDEX_BITS, INDEX_MASK, ONE, Dot
-from crdt.errors import InvalidBytes
-from crdt.handle import Handle
+from crdt.edits import Erase, Place
 from crdt.spans import Span, Spans
 
 if TYPE_CHECKING:
     from crdt.document import Document
 
 Hook: TypeAlias = int  # where an element hangs: element << 1, plus 1 to the right of it; ROOT to the right of nothing
-Place: TypeAlias = int | list[int]  # a hook as it travels
 ROOT: Hook = 1
 SPAN_MAX = 1024  # elements: putting one more at the end copies the span
-OFFSET_MAX = 1 << 20  # no operation puts in as many
-DISTANCE_MAX = 1 << 42
-RANGE = 5  # integers of a range to remove
-RANGES_MAX = 4096  # in one operation: far less than a change may weigh
-
-
-class Insert(Op):
-    """Put elements in at ``place``: 0 the beginning; n to the right of the last element of one's own n-th operation
-    before this one, -n to the left of the first; [n, code] another element of it; [reference, seq, code] of somebody
-    else's; code is the offset there, twice, and one more for the right side."""
-
-    place: Place
-
-    def check(self, needs: Needs) -> None:
-        if type(self.path) is not str or len(self.path) > SHORT_KEY:
-            check_path(self.path)
-        place = self.place
-        if type(place) is int:
-            if not -DISTANCE_MAX < place < DISTANCE_MAX:
-                raise InvalidBytes("a place before all operations")
-            return
-        if len(place) == 3:  # type: ignore[arg-type]
-            needs.see(place[0], place[1])  # type: ignore[index]
-        elif len(place) != 2 or not 0 < place[0] < DISTANCE_MAX:  # type: ignore[arg-type, index]
-            raise InvalidBytes("a place of no allowed shape")
-        if not 0 <= place[-1] >> 1 < OFFSET_MAX:  # type: ignore[index]
-            raise InvalidBytes("a place of no allowed shape")
-
-
-class Erase(Op):
-    """Remove elements: n for the first one of one's own n-th operation before this one; or ranges, each as who, seq,
-    offset of the first, and how many operations later and at what offset the last one is. Who is 0 for oneself, and
-    then seq a distance; else a reference, plus 1. In ascending order, so that no range is gone through twice."""
-
-    removes: ClassVar[bool] = True
-    targets: int | list[int]
-
-    def perform(self, store: Any, dot: Dot, refs: Sequence[int], stamp: int) -> None:
-        if type(self.targets) is int:
-            own = dot & INDEX_MASK
-            author = store.authors.get(own)
-            number = 0 if author is None else author.number((dot >> INDEX_BITS) - self.targets, 0)
-            if number:
-                store.erase(own, number, number)
-            return
-        for actor, low, high in self.ranges(store, dot, refs):
-            store.erase(actor, low, high)
-
-    def ranges(self, store: SequenceStore, dot: Dot, refs: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-        """Actor, number of the first and of the last."""
-        targets, own, seq = self.targets, dot & INDEX_MASK, dot >> INDEX_BITS
-        if type(targets) is int:
-            author = store.authors.get(own)
-            number = 0 if author is None else author.number(seq - targets, 0)
-            if number:
-                yield own, number, number
-            return
-        flat: list[int] = targets  # type: ignore[assignment]
-        for at in range(0, len(flat), RANGE):
-            who, begin, offset, more, end = flat[at : at + RANGE]
-            actor, begin = (refs[who - 1], begin) if who else (own, seq - begin)
-            author = store.authors.get(actor)
-            if author is not None:
-                yield actor, author.before(begin, offset) + 1, author.before(begin + more, end + 1)
-
-    def check(self, needs: Needs) -> None:
-        check_path(self.path)
-        targets = self.targets
-        if type(targets) is int:
-            if not 0 < targets < DISTANCE_MAX:
-                raise InvalidBytes("a removal of what is not there yet")
-            return
-        flat: list[int] = targets  # type: ignore[assignment]
-        if len(flat) % RANGE:
-            raise InvalidBytes("half a range")
-        latest = (-1, 0, 0)
-        for at in range(0, len(flat), RANGE):
-            who, begin, offset, more, end = flat[at : at + RANGE]
-            if not (who >= 0 and 0 <= more < DISTANCE_MAX and 0 <= offset < OFFSET_MAX and 0 <= end < OFFSET_MAX):
-                raise InvalidBytes("a range of no allowed shape")
-            if who:
-                needs.see(who - 1, begin + more)
-                if begin < 1:
-                    raise InvalidBytes("a range from before all operations")
-            elif not more < begin < DISTANCE_MAX:
-                raise InvalidBytes("a removal of what is not there yet")
-            else:
-                begin = -begin
-            if (who, begin, offset) <= latest or (more == 0 and end < offset):
-                raise InvalidBytes("ranges in disorder")
-            latest = (who, begin + more, end)
 
 
 class SequenceStore(Store):
@@ -637,94 +543,3 @@ class SequenceStore(Store):
 
 def _first(span: Span) -> int:
     return span.first
-
-
-class SequenceHandle(Handle):
-    """What handles of a text and of a list have in common."""
-
-    __slots__ = ()
-    _store: ClassVar[Any]
-    _erase: ClassVar[type[Erase]]
-
-    def __len__(self) -> int:
-        store = self._doc.find(self._path, self._store)
-        return 0 if store is None else store.spans.live
-
-    def cursor(self, index: int) -> Cursor:
-        """A cursor before ``index``: it stays with what is there now, wherever that gets; the end stays the end."""
-        store = self._doc.find(self._path, self._store)
-        size = len(self)
-        if not 0 <= index <= size:
-            raise IndexError(f"index {index} of {size}")
-        if index == size:
-            return Cursor(self, None)
-        ((actor, number, _),) = store.named(*store.spans.find(index), 1)
-        seq, offset, _ = store.authors[actor].outside(number)
-        return Cursor(self, (self._doc.actors.names[actor], seq, offset))
-
-    def _place(self, store: SequenceStore | None, index: int) -> Place:
-        """Where to put something in before ``index``, for the operation about to be written."""
-        return 0 if store is None else store.place(store.hook(index), self._doc)
-
-    def _checked(self, index: int) -> int:
-        size = len(self)
-        if not -size <= index < size:
-            raise IndexError(f"index {index} of {size}")
-        return index % size
-
-    def _drop(self, index: int | slice) -> None:
-        """Remove what a Python index or slice means."""
-        if isinstance(index, slice):
-            wanted = range(*index.indices(len(self)))
-            if wanted.step == 1 and wanted:
-                self._remove(wanted[0], len(wanted))
-            elif wanted:
-                with self._together():
-                    for each in sorted(wanted, reverse=True):
-                        self._remove(each, 1)
-        else:
-            self._remove(self._checked(index), 1)
-
-    def _remove(self, index: int, count: int) -> None:
-        """Remove ``count`` elements from ``index`` on, which are there."""
-        doc = self._doc
-        store = doc.target(self._wire, self._store)
-        if not count:
-            return
-        ranges = store.ranges(index, count)
-        if len(ranges) == 1:
-            doc.write(self._erase(self._wire, store.targets(ranges, doc)), True)
-        else:
-            ranges.sort(key=lambda each: (each[0] != doc.index, each))
-            if len(ranges) <= RANGES_MAX:
-                doc.write(self._erase(self._wire, store.targets(ranges, doc)), True)
-            else:
-                with self._together():
-                    for at in range(0, len(ranges), RANGES_MAX):
-                        doc.write(self._erase(self._wire, store.targets(ranges[at : at + RANGES_MAX], doc)))
-
-    def _together(self) -> AbstractContextManager[None]:
-        """A transaction, or the one that is open."""
-        return nullcontext() if self._doc.in_transaction else self._doc.transaction()
-
-
-class Cursor:
-    """A place in a text or a list that stays with its neighbour. ``index`` is where it is now; ``name`` names the
-    neighbour on every replica, so ``(actor, seq, offset)`` may be sent around."""
-
-    __slots__ = ("_handle", "name")
-
-    def __init__(self, handle: SequenceHandle, name: tuple[str, int, int] | None) -> None:
-        self._handle, self.name = handle, name
-
-    @property
-    def index(self) -> int:
-        """Elements that show before it. Where its neighbour was, once that is removed."""
-        doc = self._handle._doc
-        store = doc.find(self._handle._path, self._handle._store)
-        if self.name is None or store is None:
-            return len(self._handle)
-        actor, seq, offset = self.name
-        index = doc.actors.find(actor)
-        element = 0 if index is None else store.element(index, seq, offset)
-        return store.index_of(store.where(element)) if element else len(self._handle)

@@ -8,9 +8,11 @@ from typing import Any, ClassVar, overload
 from crdt.actors import ActorTable
 from crdt.causal import Needs, register
 from crdt.clock import INDEX_BITS, Dot
+from crdt.cursor import SequenceHandle
 from crdt.difference import Edit, difference
+from crdt.edits import Erase, Insert
 from crdt.errors import InvalidBytes, InvalidValue
-from crdt.sequence import ROOT, Erase, Insert, SequenceHandle, SequenceStore
+from crdt.sequence import ROOT, SequenceStore
 from crdt.value import VALUE_BYTES_MAX
 
 CHUNK = VALUE_BYTES_MAX // 4  # as many code points surely fit
