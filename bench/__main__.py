@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHES = ("discovery", "broadcast", "replication", "join", "messages", "values", "crdt")
+BENCHES = ("discovery", "broadcast", "replication", "join", "messages", "letters", "values", "crdt")
 
 
 def main() -> int:

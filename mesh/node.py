@@ -358,6 +358,10 @@ class Node:
         """The shared state called ``name``: the same object each time; every member of the mesh keeps it."""
         return self._running("node.space()").spaces.space(name)
 
+    def spaces(self) -> list[str]:
+        """The spaces this node holds, by name: its own, and those that others told it of. Asking opens none."""
+        return self._running("node.spaces()").spaces.names
+
     def counter(self, key: str) -> Counter:
         """A counter of the space "main"; so with all that follow."""
         return self.space().counter(key)

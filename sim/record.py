@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from sim.node import SimNode
     from sim.world import World
 
-LOOK_EVERY_NS = 50 * MILLISECOND
+LOOK_EVERY_NS = (  # until when (ns of the world), and how often: much happens at the start
+    (200 * MILLISECOND, 2 * MILLISECOND), (2 * SECOND, 10 * MILLISECOND), (600 * SECOND, 50 * MILLISECOND),
+)  # fmt: skip
 LOOKS_MAX = 100_000  # of all nodes together; past that only facts and the trace are kept
 VALUE_CHARS_MAX = 1500  # of a node's state as JSON; longer ones are cut and say so
 SPACE = "main"
@@ -74,7 +76,7 @@ class Recorder:
 
     def _again(self) -> None:
         self.look()
-        every = LOOK_EVERY_NS if self._world.loop.now < 600 * SECOND else 20 * LOOK_EVERY_NS
+        every = next((often for until, often in LOOK_EVERY_NS if self._world.loop.now < until), SECOND)
         self._world.loop.at(self._world.loop.now + every, self._again, self._source)
 
     def _end(self) -> None:
@@ -84,7 +86,7 @@ class Recorder:
     def look(self) -> None:
         """Look at every node, and keep what is new."""
         for node in self._world.nodes:
-            if node.answers and hasattr(node.node, "space"):
+            if node.answers and SPACE in getattr(node.node, "spaces", list)():  # looking opens no space: that writes
                 self._look_at(node)
 
     def _look_at(self, node: SimNode) -> None:

@@ -12,36 +12,30 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable
-from itertools import count, repeat
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
 from mesh.messages import ENTRIES_MAX, Gone, Have, IHave, encode
 from mesh.messaging.config import MessagingConfig
-from mesh.messaging.pattern import TOPIC_BYTES_MAX, check_topic
+from mesh.messaging.pattern import check_topic
 from mesh.messaging.publisher import OnFull, Outlet, Publisher
+from mesh.messaging.readers import ROUTES_MAX, Readers
 from mesh.messaging.subscription import Subscription
 from mesh.messaging.window import Window
 from mesh.protocol.effects import TRANSIENT, Event, Forked, Gap, Head, Held, Repeated, Slot
-from mesh.protocol.facts import Dropped, Fact, LogForked
+from mesh.protocol.facts import Fact, LogForked
 from mesh.state.config import StateConfig
 from mesh.state.intake import Done, Intake, Pending
 from transport.base import SECOND, Env
-from transport.codec import VALUE_BYTES_MAX, Value, encode_value
+from transport.codec import Value, encode_value
 from transport.errors import FrameInvalid
 from transport.frame import GENESIS, KIND_TOPIC, SignedFrame, parse
 from transport.identity import Identity, Mesh, NodeId, Origin
 
 TOPICS = TRANSIENT + "topics"
 LIVES_MAX = 16  # logs of one node that are remembered: each start makes one, so nobody crowds the others out
-ROUTES_MAX = 4096  # topics whose readers are remembered; beyond, they are looked for again
-TOLD_EVERY_NS = 1 * SECOND  # a loss is counted at once, and told as a fact so often at most
 
-_items: msgspec.msgpack.Decoder[list[tuple[str, bytes]]] = msgspec.msgpack.Decoder(
-    list[tuple[Annotated[str, Meta(max_length=TOPIC_BYTES_MAX)], Annotated[bytes, Meta(max_length=VALUE_BYTES_MAX)]]]
-)
 _item = msgspec.msgpack.Encoder().encode
 
 
@@ -72,23 +66,21 @@ class Topics:
     ) -> None:  # fmt: skip
         self._env, self._identity, self._mesh, self._config = env, identity, mesh, config
         self._feed, self._tell, self._on_fault, self._send = feed, tell, on_fault, send
-        self._is_asked, self._forget, self._on_broadcast = is_asked, forget, on_broadcast
-        self._dropped = dropped
+        self._is_asked, self._forget = is_asked, forget
+        self._readers = Readers(
+            env, config.subscription_bytes_max, tell=tell, on_broadcast=on_broadcast, dropped=dropped
+        )
         self._intake = Intake(env, mesh, state, accept=self._accept, is_ready=lambda frame: True)
         self._publisher = Publisher(
-            env, identity, mesh, config, stream=TOPICS, outlets=outlets, sealed=self._on_sealed, drop=self._drop
+            env, identity, mesh, config, stream=TOPICS, outlets=outlets, sealed=self._on_sealed, drop=self._readers.drop
         )
         self._own = _Log(Slot(TOPICS, Origin.of(identity.id, self._publisher.log)))
         self._logs: dict[Slot, _Log] = {self._own.slot: self._own}  # least recently used first
         self._lives: dict[NodeId, deque[Slot]] = {}  # each node's logs, the oldest first; not our own one
         self._window = Window(config.window_bytes)
         self._aside_bytes = 0
-        self._readers: dict[Subscription, None] = {}
-        self._routes: dict[str, tuple[Subscription, ...]] = {}
         self._checked: dict[str, None] = {}  # topics published on before, so that checking them is rare
         self._joined: int | None = None  # monotonic ns of the first link
-        self._untold: Counter[str] = Counter()
-        self._told = 0
 
     # -- the application's side --------------------------------------------------------------------------------------
 
@@ -107,18 +99,7 @@ class Topics:
 
     def subscribe(self, pattern: str) -> Subscription:
         """A reader of what matches ``pattern``, from when it is entered."""
-        return Subscription(
-            pattern, self._config.subscription_bytes_max, opened=self._on_opened, closed=self._on_closed,
-            drop=self._drop,
-        )  # fmt: skip
-
-    def _on_opened(self, reader: Subscription) -> None:
-        self._readers[reader] = None
-        self._routes.clear()
-
-    def _on_closed(self, reader: Subscription) -> None:
-        self._readers.pop(reader, None)
-        self._routes.clear()
+        return self._readers.subscribe(pattern)
 
     def finish(self) -> None:
         """Sign and push what waits; take no more of it."""
@@ -127,8 +108,7 @@ class Topics:
     def close(self) -> None:
         """Take nothing more; readers read what they have, and end."""
         self._intake.close()
-        for reader in tuple(self._readers):
-            reader.end()
+        self._readers.end()
 
     # -- frames in ---------------------------------------------------------------------------------------------------
 
@@ -230,72 +210,16 @@ class Topics:
         missed = log.head.seq > 0 and log.head.hash == GENESIS
         if frame.first != log.head.seq + 1 or not (missed or frame.previous == log.head.hash):
             self._tell(LogForked(log.slot.origin, "topics", frame.first))
-            self._drop("of a forked log", frame.count)
+            self._readers.drop("of a forked log", frame.count)
             self._feed(Forked(log.slot.origin))
             return
         log.head = Head(frame.last, frame.digest)
         self._window.add(log.slot, frame.first, frame.last, frame.raw)
         self._feed(Held(log.slot, frame.first, log.head, source, len(frame.raw)))
-        self._deliver(frame, source)
+        self._readers.deliver(frame, is_own=source is None)
 
     def _on_sealed(self, frame: SignedFrame) -> None:
         self._grow(self._own, frame, None)
-
-    # -- delivery ----------------------------------------------------------------------------------------------------
-
-    def _deliver(self, frame: SignedFrame, source: NodeId | None) -> None:
-        if source is None and not self._readers:
-            return
-        try:
-            items = _items.decode(frame.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
-            items = []
-        if len(items) != frame.count:
-            self._lose(frame.count, "not a message")
-            return
-        origin = frame.origin
-        topics = dict.fromkeys([topic for topic, _ in items])
-        readers = {self._route(topic): None for topic in topics}
-        if len(readers) == 1:  # nearly always: one topic, or the same readers for all of them
-            for reader in next(iter(readers)):
-                reader.put(zip(items, repeat(origin), count(frame.first), strict=False), len(items), len(frame.raw))
-        else:
-            for reader in dict.fromkeys(each for group in readers for each in group):
-                mine = [
-                    (item, origin, at)
-                    for at, item in enumerate(items, frame.first)
-                    if reader in self._route(item[0])
-                ]  # fmt: skip
-                reader.put(iter(mine), len(mine), sum([len(item[1]) for item, _, _ in mine]))
-        if source is not None and "" in topics:
-            for topic, body in items:
-                if not topic:
-                    self._on_broadcast(origin.node, body)
-
-    def _route(self, topic: str) -> tuple[Subscription, ...]:
-        if (known := self._routes.get(topic)) is not None:
-            return known
-        if len(self._routes) >= ROUTES_MAX:
-            self._routes.clear()
-        found = tuple(each for each in self._readers if topic and each.pattern.matches(topic))
-        self._routes[topic] = found
-        return found
-
-    def _lose(self, count: int, reason: str) -> None:
-        for reader in self._readers:
-            reader.lose(count)
-        self._drop(reason, count)
-
-    def _drop(self, reason: str, count: int) -> None:
-        """Count what was not delivered; tell it as a fact, but not for every message."""
-        self._dropped[reason] += count
-        self._untold[reason] += count
-        now = self._env.mono()
-        if now >= self._told:
-            self._told = now + TOLD_EVERY_NS
-            untold, self._untold = self._untold, Counter()
-            for each, many in sorted(untold.items()):
-                self._tell(Dropped(each, many))
 
     # -- neighbours --------------------------------------------------------------------------------------------------
 
@@ -326,7 +250,7 @@ class Topics:
         while log.head.seq < message.seq:
             upto = min(message.seq, min(log.aside, default=message.seq + 1) - 1)
             if upto > log.head.seq:
-                self._lose(upto - log.head.seq, "lost on the way")
+                self._readers.lose(upto - log.head.seq, "lost on the way")
                 log.head = Head(upto, GENESIS)
                 self._feed(Held(slot, 0, log.head, None, 0))
             before = log.head.seq

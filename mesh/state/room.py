@@ -35,4 +35,5 @@ class Room:
     on_fault: Callable[[NodeId, str], None]
     aside: Allowance  # of all spaces together
     on_durable: Callable[[Slot], None] = _nobody  # a log is on disk further than before
+    before_seal: Callable[[], None] = field(default=lambda: None)  # a frame is about to be signed
     spread: Callable[[LinkMessage], None] = field(default=lambda message: None)  # to every linked peer

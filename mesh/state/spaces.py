@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from mesh.errors import TooManySpaces
 from mesh.messages import ConfirmAsk, Durable, Evidence, Have, LinkMessage, SnapshotPart
@@ -27,6 +28,7 @@ from transport.frame import KIND_CHANGES, STREAM_BYTES_MAX, SignedFrame, parse, 
 from transport.identity import Identity, Mesh, NodeId, Origin
 
 HLC_LOGICAL_BITS = 16  # of a stamp; the rest is milliseconds
+RIDERS_MAX = 128  # records of other rooms that wait for one commit
 TOLD_EVERY_NS = 60 * SECOND
 STILL_BEATS = 300  # half a minute: nobody holds our memory for longer with half a snapshot
 AHEAD_TOLD_MAX = 1024  # origins remembered for that
@@ -65,6 +67,9 @@ class Spaces:
         self._checking: dict[NodeId, None] = {}  # whose snapshot is being checked, off the loop
         self._ahead_told: dict[Origin, int] = {}
         self._fold_timer: Timer | None = None
+        self._riders: list[_Rider] = []
+        self._riding: Timer | None = None
+        self._room.before_seal = self._ride
         self._dropped_told = 0  # monotonic ns before which it is not said again
         self.journal.on_recovered.append(self._on_recovered)
         self.journal.on_room.append(self._intake.wake)
@@ -97,6 +102,7 @@ class Spaces:
 
     async def close(self) -> None:
         """Sign, commit and push out what waits, then take nothing more. The storage is its owner's to close."""
+        self._ride()
         for replica in self._replicas.values():
             replica.writer.close()
         if self.journal.fault is None:
@@ -126,17 +132,46 @@ class Spaces:
     ) -> None:  # fmt: skip
         """Make another room's records durable in one commit with all that spaces wrote so far: all, or nothing.
 
+        That is at the next turn of the loop, or sooner with the next frame, together with others that ask meanwhile.
         The cuts are a commit of their own, before it.
         """
-        if cuts:
+        self._riders.append(_Rider(puts, cuts, saved, lost))
+        if len(self._riders) >= RIDERS_MAX:
+            self._ride()
+        elif self._riding is None:
+            self._riding = self._room.env.call_at(self._room.env.mono(), self._ride)
+
+    def _ride(self) -> None:
+        """Sign what spaces wrote, and commit it with the records that ride along. Called before anything is signed,
+        so that no write overtakes a record that belongs to it."""
+        riders, self._riders = self._riders, []
+        if self._riding is not None:
+            self._riding.cancel()
+            self._riding = None
+        if not riders:
+            return
+        if cuts := [cut for rider in riders for cut in rider.cuts]:
             self.keep([], cuts)
+
+        def saved() -> None:
+            for rider in riders:
+                rider.saved()
+
+        def lost(fault: StorageFault) -> None:
+            for rider in riders:
+                rider.lost(fault)
+
         with self.journal.together():
             for replica in self._replicas.values():
-                if replica.writer.open_transaction is None:
-                    replica.writer.seal()
-            self.journal.append(puts, saved=saved, lost=lost)
+                replica.writer.seal()
+            self.journal.append([put for rider in riders for put in rider.puts], saved=saved, lost=lost)
 
     # -- spaces ------------------------------------------------------------------------------------------------------
+
+    @property
+    def names(self) -> list[str]:
+        """The spaces this node holds, in the order in which it came to hold them; asking opens none."""
+        return [name for name in self._replicas if not name.startswith(TRANSIENT)]
 
     def space(self, name: str) -> Space:
         """The space ``name``: the same object each time. Raises ``TooManySpaces``; ``ValueError`` for no name."""
@@ -469,6 +504,15 @@ class Spaces:
             if replica.folder.may_fold():
                 with contextlib.suppress(StorageFault):  # folding can wait; nothing is lost by it
                     replica.folder.fold(self._durability.stable(replica.logs.values()))
+
+
+class _Rider(NamedTuple):
+    """Records of another room that wait for the next commit, and whom to tell."""
+
+    puts: Sequence[Put]
+    cuts: Sequence[Cut]
+    saved: Callable[[], None]
+    lost: Callable[[StorageFault], None]
 
 
 class _Transfer:

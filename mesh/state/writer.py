@@ -75,9 +75,12 @@ class Writer:
 
     def seal(self) -> None:
         """Sign what waits, and give it to the journal. It is pushed once it is durable, never before."""
+        if not self._sealer.items:
+            return
+        self._room.before_seal()
         items, first, count, hlc = self._sealer.take()
         if not items:
-            return
+            return  # signed meanwhile, in one commit with what rode along
         room, log = self._room, self.own
         frame = seal(
             room.identity, room.mesh, stream=self._replica.name, log=log.slot.origin.log, first=first, count=count,

@@ -100,3 +100,18 @@ def test_names_are_found_or_the_error_says_what_there_is() -> None:
     with pytest.raises(UnknownScenario):
         find("missing.py")
     assert all(each.moral for each in shipped().values())
+
+
+def test_a_swarm_on_the_command_line_stops_or_collects_and_speaks_json() -> None:
+    runner, name = CliRunner(), f"{STORIES}::breaks-sometimes"
+    broken = [seed for seed in range(20) if breaks_sometimes.tell(seed).error]
+    options = ["--seeds", "20", "--jobs", "2", "--check", "0"]
+    first = runner.invoke(group, ["swarm", name, *options])
+    assert first.exit_code == 1 and f"--seed {broken[0]}" in first.output and "1 broke" in first.output
+    collected = runner.invoke(group, ["swarm", name, *options, "--keep-going", "--json"])
+    assert collected.exit_code == 1
+    told = json.loads(collected.stdout)
+    assert [each["seed"] for each in told["broken"]] == broken and told["seeds"] == 20
+    assert len({each["where"] for each in told["broken"]}) == 1
+    held = runner.invoke(group, ["swarm", f"{STORIES}::holds", "--seeds", "3", "--jobs", "1", "--check", "0"])
+    assert held.exit_code == 0 and "3 seeds" in held.output and "0 broke" in held.output

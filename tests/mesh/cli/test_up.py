@@ -148,7 +148,7 @@ def test_what_cannot_start_says_why_in_one_line(home: dict[str, str], tmp_path: 
     assert "is empty" in refused(home, "a", "--secret-file", str(tmp_path / "empty"))
     assert "HOST:PORT" in refused(home, "a", "--listen", "nonsense", code=2)
     assert "admits anyone" in refused(home, "a", "--listen", "0.0.0.0:0", code=2)
-    assert "HOST:PORT" in refused(home, "a", "--join", "nonsense")
+    assert "HOST:PORT" in refused(home, "a", "--join", "nonsense", code=2)
 
 
 def test_a_key_that_others_can_read_is_not_used(home: dict[str, str], tmp_path: Path) -> None:
