@@ -433,6 +433,19 @@ def test_two_who_edit_a_copy_each_keep_both_changes() -> None:
     assert len(difference("x\n" * 5000 + "a", "x\n" * 5000 + "b")) == 1
 
 
+def test_found_two_histories_of_one_name_that_moved_different_values() -> None:
+    """Found by the law above: the same slot showed two values, and nobody could load the snapshot."""
+    one, other = apart("x", "x")
+    for doc, source in ((one, 0), (other, 1)):
+        doc.list("l").extend([1, 2, 3])
+        doc.list("l").move(source, 2)
+    other.list("l").append(4)
+    reader = Document.load(one.snapshot(), actor="a")
+    reader.join(other.snapshot())
+    require_sound(reader)
+    require_same([reader, Document.load(reader.snapshot(), actor="b")])
+
+
 def test_a_snapshot_that_claims_billions_costs_its_bytes() -> None:
     """Four billion removed letters in forty bytes: nothing counts them one by one."""
     many = (1 << 32) - 1
