@@ -45,6 +45,16 @@ class Author:
         self.count += size
         return number
 
+    def follow(self, other: Author) -> None:
+        """Note the operations of ``other``, which begins as this one does, that are not noted here."""
+        for seq, width, times in other.runs():
+            last = seq + times - 1
+            if last > self.last:
+                begin = max(seq, self.last + 1)
+                self.begin(begin, width)
+                self.count += width * (last - begin)
+                self.last = last
+
     def before(self, seq: int, offset: int) -> int:
         """How many elements come from before ``offset`` of operation ``seq``: also the number of the last of them."""
         at = bisect_right(self.seqs, seq) - 1

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ROOT = 1
 SIZE_MAX = 1 << 32
+COUNT_MAX = 1 << 60
 
 
 def runs(spans: Spans) -> Iterator[tuple[int, int, int, bool]]:
@@ -142,6 +143,8 @@ def _author(store: SequenceStore, rank: int, flat: list[int], names: Thaw) -> No
         author.begin(seq, width)
         author.count += width * (times - 1)
         author.last = seq + times - 1
+        if author.count > COUNT_MAX:
+            raise InvalidBytes("more elements than there can be")
 
 
 def _index(store: SequenceStore, spans: list[Span]) -> None:

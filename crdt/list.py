@@ -160,6 +160,8 @@ class ListStore(SequenceStore):
 
     def unite(self, other: SequenceStore) -> bool:
         assert isinstance(other, ListStore)
+        if not (self._agrees(other) and other._agrees(self)):
+            return False
         fates: dict[Element, tuple[bytes | None, tuple[int, Element], list[Element]]] = {}
         for what in {**self.moved, **other.moved}:
             here, there = self._fate(what), other._fate(what)
@@ -176,6 +178,14 @@ class ListStore(SequenceStore):
             if raw is not None:
                 number = move[1] >> INDEX_BITS
                 self.show(move[1] & INDEX_MASK, number, number, [raw])
+        return True
+
+    def _agrees(self, other: ListStore) -> bool:
+        """Whether ``other`` says the same of all slots here that it has."""
+        for slot, what in self.slots.items():
+            author = other.authors.get(slot & INDEX_MASK)
+            if author is not None and slot >> INDEX_BITS <= author.count and other.slots.get(slot) != what:
+                return False
         return True
 
     def _fate(self, element: Element) -> tuple[bool, bytes | None]:

@@ -433,6 +433,39 @@ def test_two_who_edit_a_copy_each_keep_both_changes() -> None:
     assert len(difference("x\n" * 5000 + "a", "x\n" * 5000 + "b")) == 1
 
 
+def test_found_two_histories_of_one_name_that_moved_other_values() -> None:
+    """Found by the law below: what is a slot to one is a value to the other, and nobody could load the snapshot."""
+    one, other = apart("x", "x")
+    for doc in (one, other):
+        doc.list("l").extend([1, 2, 3])
+    one.list("l").move(0, 2)
+    other.list("l").append(4)
+    other.list("l").move(3, 0)
+    reader = Document.load(one.snapshot(), actor="a")
+    reader.join(other.snapshot())
+    require_sound(reader)
+    require_same([reader, Document.load(reader.snapshot(), actor="b")])
+
+
+def test_a_snapshot_that_claims_billions_costs_its_bytes() -> None:
+    """Four billion removed letters in forty bytes: nothing counts them one by one."""
+    many = (1 << 32) - 1
+    tree = [["k", "text", [[[0, [1, -many, 1]]], [1], [-many], [1], ""]]]
+    raw = msgpack.packb([1, ["x"], [many + 1], 1, tree])
+    doc = Document("a")
+    doc.text("k").append("mine")
+    began = time.process_time()
+    doc.join(raw)
+    doc.text("k").insert(0, "still ")
+    doc.delete("k")
+    doc.join(doc.snapshot())
+    assert Document.load(doc.snapshot(), actor="b").digest() == doc.digest()
+    assert time.process_time() - began < 1.0
+    tree[0][2][0][0][1] = [1, -many, many]
+    with pytest.raises(InvalidBytes):
+        Document("c").join(msgpack.packb([1, ["x"], [1 << 41], 1, tree]))
+
+
 def reached(rng: random.Random, kind: str) -> Document:
     """A document with a text or a list that three wrote on."""
     docs = apart(*ACTORS)
