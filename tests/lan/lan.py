@@ -28,6 +28,9 @@ from mesh.cli.control import Client
 ROOT = Path(__file__).resolve().parents[2]
 SWITCHES = 3
 READY_WAIT_S = 10.0
+# The bounds in these tests are the product's, for a machine of its own: GOSSAMER_PATIENCE=1 holds it to them (`make
+# soak`). Elsewhere somebody else's load must not fail a build.
+PATIENCE = float(os.environ.get("GOSSAMER_PATIENCE", "4"))
 LEAVE_WAIT_S = 10.0
 SECRET = "a-secret-for-tests-of-128-bits-and-more"
 _numbers = itertools.count()
@@ -47,7 +50,8 @@ def ip(*batch: str) -> None:
 
 
 def eventually(holds: Callable[[], Any], within_s: float, step_s: float = 0.01) -> tuple[Any, float]:
-    """What ``holds`` returns as soon as it is true, and after how many seconds. Fails after ``within_s``."""
+    """What ``holds`` returns as soon as it is true, and after how many seconds. Fails after ``within_s`` x patience."""
+    within_s *= PATIENCE
     began = time.monotonic()
     while True:
         found = holds()

@@ -35,7 +35,7 @@ from tests.lan.hostile import (
     websocket_frame,
     world,
 )  # fmt: skip
-from tests.lan.lan import SECRET, Host, Loopback, eventually
+from tests.lan.lan import PATIENCE, SECRET, Host, Loopback, eventually
 from transport.base import FRAME_BYTES_MAX, Lane
 from transport.errors import BadProof
 from transport.frame import SignedFrame, parse
@@ -45,7 +45,7 @@ from transport.system import SystemEnv
 
 pytestmark = pytest.mark.timeout(60)
 
-ANSWER_S = 0.5  # what a user may have to wait for, whoever else is at the door
+ANSWER_S = 0.5 * PATIENCE  # what a user may have to wait for, whoever else is at the door
 GROWTH_MB = 50.0
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.lan.lan import Host, Lan, Loopback, eventually, lan_of
+from tests.lan.lan import PATIENCE, Host, Lan, Loopback, eventually, lan_of
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(180)]
 
 
 def everywhere(hosts: list[Host], key: str, wanted: object, within_s: float) -> float:
@@ -134,7 +134,7 @@ def test_five_hosts_in_time(five: Lan) -> None:
     ready = time.monotonic() - began
     took = five.all_alive(3.0)
     print(f"ready {ready:.2f} s after it was typed, all alive {took:.3f} s later")
-    assert ready + took < 3.0
+    assert ready + took < 3.0 * PATIENCE
     worst = 0.0
     for number in range(20):
         five.hosts[number % 5].ask("put", key="k", value=number)
