@@ -20,9 +20,9 @@ from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
-from crdt import Bounded, Counter, Flag, List, Map, Multi, Register, Set, Text
 from mesh.config import PORTS_TRIED, NodeConfig
 from mesh.errors import AmbiguousName, Closed, NotReached, UnknownMember
+from mesh.handles import MainSpace
 from mesh.messaging.direct import PRIORITIES, Priority
 from mesh.messaging.group import SPACE as GROUPS
 from mesh.messaging.group import Group, topic_of
@@ -30,7 +30,8 @@ from mesh.messaging.handler import Handler, MessageHandler, RequestHandler
 from mesh.messaging.letter import DeadLetter
 from mesh.messaging.publisher import ON_FULL, OnFull
 from mesh.messaging.subscription import Subscription
-from mesh.protocol.facts import Dropped, Fact
+from mesh.protocol.facts import Fact
+from mesh.reader import FactReader
 from mesh.runtime import Runtime
 from mesh.state.space import Space
 from mesh.state.storage import open_storage
@@ -63,7 +64,7 @@ class Member:
     rtt_ms: float | None
 
 
-class Node:
+class Node(MainSpace):
     """One node of a mesh: finds the others, proves who it is, keeps shared state with them.
 
     ``name``: what people call it (this host's name if None). ``secret`` (str or bytes) admits; ``open=True`` admits
@@ -110,7 +111,7 @@ class Node:
         self._runtime: Runtime | None = None
         self._listener: Listener | None = None
         self._sources: list[Discovery] = []
-        self._readers: list[weakref.ref[_Reader]] = []  # who stopped reading is forgotten
+        self._readers: list[weakref.ref[FactReader]] = []  # who stopped reading is forgotten
         self._observers: list[Callable[[Fact], None]] = []
         self._early: deque[Fact] = deque(maxlen=self._config.events_max)  # noticed before anybody could read
         self._changed: asyncio.Event = asyncio.Event()
@@ -321,7 +322,7 @@ class Node:
         A reader that lags by ``config.events_max`` facts loses the oldest, and a ``Dropped`` fact counts them.
         """
         self._running("node.events()")
-        reader = _Reader(self._config.events_max)
+        reader = FactReader(self._config.events_max)
         self._readers = [each for each in self._readers if each() is not None]
         self._readers.append(weakref.ref(reader))
         while self._early:
@@ -361,42 +362,6 @@ class Node:
     def spaces(self) -> list[str]:
         """The spaces this node holds, by name: its own, and those that others told it of. Asking opens none."""
         return self._running("node.spaces()").spaces.names
-
-    def counter(self, key: str) -> Counter:
-        """A counter of the space "main"; so with all that follow."""
-        return self.space().counter(key)
-
-    def bounded(self, key: str) -> Bounded:
-        """A counter that never passes below zero."""
-        return self.space().bounded(key)
-
-    def register(self, key: str) -> Register:
-        """One value; of concurrent writes the later stamp is shown."""
-        return self.space().register(key)
-
-    def multi(self, key: str) -> Multi:
-        """One value; of concurrent writes all are shown."""
-        return self.space().multi(key)
-
-    def set(self, key: str, *, remove_wins: bool = False) -> Set:
-        """A set; an add beats a concurrent remove, or the other way round."""
-        return self.space().set(key, remove_wins=remove_wins)
-
-    def flag(self, key: str, *, disable_wins: bool = False) -> Flag:
-        """On or off; an enable beats a concurrent disable, or the other way round."""
-        return self.space().flag(key, disable_wins=disable_wins)
-
-    def map(self, key: str) -> Map:
-        """Values and nested objects under keys."""
-        return self.space().map(key)
-
-    def list(self, key: str) -> List:
-        """Values in an order; one that is moved at two nodes at once is not doubled."""
-        return self.space().list(key)
-
-    def text(self, key: str) -> Text:
-        """Text that several edit at once: what they type at one place is never mixed."""
-        return self.space().text(key)
 
     # -- messages --------------------------------------------------------------------------------------------------
 
@@ -532,43 +497,6 @@ class Node:
     def chaos_heal(self) -> None:
         """Let everybody in again."""
         self._running("node.chaos_heal()").dialer.deny(set())
-
-
-class _Reader:
-    """One reader of ``node.events()``: a bounded queue, and a count of what did not fit."""
-
-    __slots__ = ("__weakref__", "_ended", "_facts", "_filled", "_limit", "_lost")
-
-    def __init__(self, limit: int) -> None:
-        self._facts: deque[Fact] = deque()
-        self._limit, self._lost, self._ended = limit, 0, False
-        self._filled = asyncio.Event()
-
-    def put(self, fact: Fact) -> None:
-        if len(self._facts) >= self._limit:
-            self._facts.popleft()
-            self._lost += 1
-        self._facts.append(fact)
-        self._filled.set()
-
-    def end(self) -> None:
-        self._ended = True
-        self._filled.set()
-
-    def __aiter__(self) -> _Reader:
-        return self
-
-    async def __anext__(self) -> Fact:
-        while True:
-            if self._lost:
-                lost, self._lost = self._lost, 0
-                return Dropped("events read too slowly", lost)
-            if self._facts:
-                return self._facts.popleft()
-            if self._ended:
-                raise StopAsyncIteration
-            self._filled.clear()
-            await self._filled.wait()
 
 
 async def _offloaded(env: Env, work: Any) -> Any:
