@@ -184,7 +184,7 @@ class Liar:
         link = await knock(self.env, address, self.identity, self.mesh)
         assert isinstance(link, EstablishedLink), link
         self.link, self.ended = link, asyncio.get_running_loop().create_future()
-        link.on_frame, link.on_close = self._on_frame, self.ended.set_result
+        link.on_frame, link.on_close = self._on_frame, self._on_close
         return self
 
     def _on_frame(self, lane: Lane, raw: bytes) -> None:
@@ -197,8 +197,13 @@ class Liar:
             self.messages.append(raw)
         self._came.set()
 
+    def _on_close(self, cause: str) -> None:
+        assert self.ended is not None
+        self.ended.set_result(cause)
+        self._came.set()
+
     async def until(self, holds: Callable[[], Any], within_s: float = 5.0) -> None:
-        """Wait until something that comes over the link makes ``holds`` true."""
+        """Wait until something that comes over the link, or its end, makes ``holds`` true."""
         async with asyncio.timeout(within_s):
             while not holds():
                 self._came.clear()
