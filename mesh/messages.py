@@ -6,7 +6,7 @@ frames (``transport.frame``) are the other kind of thing on a link; their first 
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, TypeAlias, get_args
 
 import msgspec
 from msgspec import Meta
@@ -310,13 +310,31 @@ class Relayed(LinkMessage, frozen=True, tag=51):
     box: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX + 1024)]
 
 
+# -- what a newer version may say ------------------------------------------------------------------------------------
+
+
+class UnknownKind(LinkMessage, frozen=True, tag=60):
+    """You sent a message of a kind that I do not know. It was not handled; the link goes on."""
+
+    kind: NUMBER
+
+
 AnyMessage: TypeAlias = (
     Rumour | Records | Probe | ProbeAck | ProbeFor | ProbeVerdict
     | Contact | Shuffle | Disconnect
     | IHave | Graft | Prune | Digest | Vector | Want | SnapshotPart | Durable | ConfirmAsk | Evidence | Gone
     | Send | Request | Reply | Abandon | StreamOpen | StreamItem | StreamGrant | StreamEnd | StreamStop
-    | Post | Receipt | Relayed
+    | Post | Receipt | Relayed | UnknownKind
 )  # fmt: skip
+_KINDS = frozenset(each.__struct_config__.tag for each in get_args(AnyMessage))
+
+
+class KindUnknown(Exception):
+    """A well-formed message of a kind this version does not know: nobody's fault, and not handled."""
+
+    def __init__(self, kind: int) -> None:
+        super().__init__(f"a link message of the unknown kind {kind}")
+        self.kind = kind
 
 
 def _plain(value: object) -> bytes:
@@ -336,8 +354,12 @@ def encode(message: LinkMessage) -> bytes:
 
 
 def decode(peer: NodeId, raw: bytes) -> AnyMessage:
-    """The message in ``raw``. Raises ``PeerFault`` when it is none, in time and memory bounded by ``raw``."""
+    """The message in ``raw``. Raises ``KindUnknown``, or ``PeerFault`` when it is none; in time and memory bounded by
+    ``raw``."""
     try:
         return _decoder.decode(raw)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError) as wrong:
+        # An array whose first entry is a small number: a message, of some kind.
+        if len(raw) > 1 and 0x91 <= raw[0] <= 0x9F and raw[1] < 0x80 and raw[1] not in _KINDS:
+            raise KindUnknown(raw[1]) from None
         raise PeerFault(peer, f"a link message must be well formed ({wrong})") from None

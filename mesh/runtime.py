@@ -25,6 +25,7 @@ from mesh.messages import (
     Evidence,
     Gone,
     IHave,
+    KindUnknown,
     LinkMessage,
     Post,
     Receipt,
@@ -38,6 +39,7 @@ from mesh.messages import (
     StreamItem,
     StreamOpen,
     StreamStop,
+    UnknownKind,
     Vector,
     decode,
     encode,
@@ -93,7 +95,7 @@ class Runtime:
         handlers: dict[str, Handler],
     ) -> None:
         self.env, self.identity, self.mesh = env, identity, mesh
-        self._tell_node = tell
+        self._tell_node, self._dropped = tell, dropped
         self._timers: dict[Hashable, Timer] = {}
         self._serving: dict[NodeId, _Serving] = {}
         self._heard: set[NodeId] = set()
@@ -318,7 +320,14 @@ class Runtime:
         except PeerFault as fault:
             self._on_fault(peer, fault.rule)
             return
+        except KindUnknown as unknown:  # of a newer version: it is told, and the link goes on
+            self._dropped["a kind of message this version does not know"] += 1
+            self._send(peer, UnknownKind(unknown.kind))
+            link.consumed(lane, len(raw))
+            return
         match message:
+            case UnknownKind():
+                self._dropped["a kind of message a peer does not know"] += 1
             case Send() | Request() | Reply() | Abandon():
                 self.direct.on_message(peer, message)
             case Relayed():

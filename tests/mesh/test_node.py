@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from mesh import Member, Node
+from mesh import Member, Node, Request
 from mesh.errors import AmbiguousName, Closed, NotReached, UnknownMember
 from mesh.protocol.facts import MemberDown, MemberUp
+from transport.base import Lane
 from transport.identity import NodeId
 
 
@@ -93,3 +94,22 @@ async def test_events_end_with_the_node() -> None:
     async with node:
         events = node.events()
     assert [fact async for fact in events] == []
+
+
+async def test_a_message_of_an_unknown_kind_is_refused_by_name_and_the_link_stays_up() -> None:
+    """A newer version may say what we do not know (M11): it is told so, and everything else goes on."""
+    async with quiet("ann") as ann, quiet("ben", bootstrap=ann.addresses) as ben:
+        await ann.wait_for_members(2, timeout=10)
+
+        @ann.on("echo")
+        async def echo(request: Request) -> object:
+            return request.body
+
+        assert await ben.request("ann", "echo", 1, timeout=10.0) == 1
+        assert ben._runtime is not None
+        link = ben._runtime.dialer.links[ann.id]
+        assert link.try_send(Lane.CONTROL, bytes((0x92, 99, 1)))  # an array of kind 99, and something
+        assert await ben.request("ann", "echo", 2, timeout=10.0) == 2  # control went first, so it was handled by now
+        assert ben._runtime.dialer.links[ann.id] is link
+        assert ann.dropped == {"a kind of message this version does not know": 1}
+        assert ben.dropped == {"a kind of message a peer does not know": 1}
