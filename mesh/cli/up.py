@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -152,6 +153,8 @@ async def run(wish: Wish) -> None:
     if wish.open:
         complain(OPEN_WARNING, "use --secret-file to choose who joins")
     node, data = await start_node(wish)
+    gc.freeze()
+    gc.enable()
     lines = EventLines(loop, json=wish.json)
 
     @node.on_message
