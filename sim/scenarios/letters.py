@@ -42,7 +42,7 @@ def letters(world: World) -> None:
         fallen, *others = rng.sample(list(world.nodes), 3)
         if rng.random() < 0.3:
             with world.partition([fallen], others):
-                world.run_for(rng.random() * 20.0)
+                world.run_for(1.0 + rng.random() * 20.0)  # long enough to bite: nodes probe more often than that
             continue
         fallen.crash("kept" if rng.random() < 0.5 else "lost")
         world.run_for(rng.random() * 10.0)
