@@ -14,8 +14,8 @@ from mesh.protocol.effects import Held
 from mesh.protocol.facts import Dropped
 from mesh.state import records
 from mesh.state.folding import Snapshot
-from mesh.state.spaces import STILL_BEATS
 from mesh.state.storage import MemoryStorage
+from mesh.state.transfers import STILL_BEATS
 from tests.mesh.state.bench import MESH, Peer, Table, forged, slot_of
 from transport.errors import PeerFault
 from transport.frame import parse, parse_stub
