@@ -22,6 +22,7 @@ from mesh.messages import (
     ConfirmAsk,
     Digest,
     Durable,
+    DurableAsk,
     Evidence,
     Gone,
     IHave,
@@ -115,7 +116,7 @@ class Runtime:
         )  # fmt: skip
         self.spaces = Spaces(
             env, identity, mesh, storage, config=config.state, tell=self.tell, feed=self.feed, send=self._send,
-            on_fault=self._on_fault,
+            reach=self._reach, on_fault=self._on_fault,
         )  # fmt: skip
         self.direct = Direct(env, send=self._send_anyhow, is_linked=self.dialer.links.__contains__, dropped=dropped)
         self.direct.handlers = handlers
@@ -338,7 +339,7 @@ class Runtime:
                 self.outbox.on_receipt(peer, message)
             case StreamOpen() | StreamItem() | StreamGrant() | StreamEnd() | StreamStop():
                 self.streams.on_message(peer, message)
-            case SnapshotPart() | Durable() | ConfirmAsk() | Evidence():
+            case SnapshotPart() | Durable() | ConfirmAsk() | DurableAsk() | Evidence():
                 self.spaces.on_message(peer, message)
             case Gone():
                 self.topics.on_gone(peer, message)
@@ -366,6 +367,8 @@ class Runtime:
                 self.inbox.on_post(sender, message)
             case Receipt():
                 self.outbox.on_receipt(sender, message)
+            case Durable() | ConfirmAsk() | DurableAsk():
+                self.spaces.on_message(sender, message)
             case _:
                 self.direct.on_message(sender, message)
 
@@ -374,6 +377,10 @@ class Runtime:
         if peer in self.dialer.links:
             return self._send(peer, message, lane)
         return self.relay.send(peer, message)
+
+    def _reach(self, peer: NodeId, message: LinkMessage) -> bool:
+        """What members tell each other about their disks: small, so it goes as control where there is a link."""
+        return self._send_anyhow(peer, message, Lane.CONTROL)
 
     def _is_asked(self, peer: NodeId, slot: do.Slot) -> bool:
         ask = self.stack.logs.asked.get(slot)
