@@ -112,6 +112,15 @@ class PushRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """What ``Serve`` asked for is sent: ``peer`` was given ``slot`` up to ``seq``, which is all that may leave now."""
+
+    peer: NodeId
+    slot: Slot
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class Repeated:
     """``peer`` pushed a frame that was held already."""
 
@@ -156,7 +165,8 @@ class Leave:
 
 
 Event: TypeAlias = (
-    Started | LinkUp | LinkClosed | DialRefused | Received | Heard | Arriving | Held | PushRefused | Repeated | Gap
+    Started | LinkUp | LinkClosed | DialRefused | Received | Heard | Arriving | Held | PushRefused | Served
+    | Repeated | Gap
     | Forked | TimerFired | LoopLate | Leave
 )  # fmt: skip
 
@@ -183,7 +193,7 @@ class Push:
 @dataclass(frozen=True, slots=True)
 class Serve:
     """Send ``peer`` the held frames of ``slot`` after ``after``, in order, as its SYNC lane takes them; where the log
-    was cut below that, the stream's snapshot first."""
+    was cut below that, the stream's snapshot first. ``Served`` says when that is done."""
 
     peer: NodeId
     slot: Slot

@@ -17,6 +17,7 @@ from mesh.messages import (
     Graft,
     IHave,
     LinkMessage,
+    Listen,
     Probe,
     ProbeAck,
     ProbeFor,
@@ -45,6 +46,7 @@ from mesh.protocol.effects import (
     PushRefused,
     Received,
     Repeated,
+    Served,
     Slot,
     Started,
     TimerFired,
@@ -82,7 +84,8 @@ class Stack:
         self.overlay = HyParView(self.me, config.hyparview, rng)
         self.logs = Logs(config.antientropy.claims_max)
         self.tree = Plumtree(
-            self.me, config.plumtree, self.logs, rtt_ns=self.swim.rtt_ns, is_full_mesh=self._is_full_mesh
+            self.me, config.plumtree, self.logs, rtt_ns=self.swim.rtt_ns, is_full_mesh=self._is_full_mesh,
+            is_short=self._is_short,
         )  # fmt: skip
         self._left = False
         self.members_version = 0  # counts changes of the member table, also those that are no news to observers
@@ -90,6 +93,9 @@ class Stack:
 
     def _is_full_mesh(self) -> bool:
         return self.overlay.is_full_mesh
+
+    def _is_short(self) -> bool:
+        return self.overlay.is_short
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -138,7 +144,9 @@ class Stack:
         match event:
             case _ if self._left:  # it said goodbye: nothing it learns now is its to tell
                 return self.overlay.handle(event, now) if isinstance(event, LinkClosed) else []
-            case Received(peer) | PushRefused(peer) | Repeated(peer) | Gap(peer) if peer not in self.links:
+            case Received(peer) | PushRefused(peer) | Served(peer) | Repeated(peer) | Gap(peer) if (
+                peer not in self.links
+            ):
                 return []  # of a link that ended meanwhile
             case Started():
                 return [*self._swim(event, now), *self.overlay.handle(event, now), *self.repair.handle(event, now)]
@@ -164,7 +172,7 @@ class Stack:
             case Held(slot, _, head, source, _):
                 self.logs.held(slot, head, source)
                 return [*self.tree.handle(event, now), *self.repair.handle(event, now)]
-            case PushRefused() | Repeated() | Gap():
+            case PushRefused() | Served() | Repeated() | Gap():
                 return [*self.tree.handle(event, now), *self.repair.watch()]
             case Forked(origin):
                 self.logs.fork(origin)
@@ -190,7 +198,7 @@ class Stack:
                 return []  # membership has seen it
             case Shuffle() | Disconnect():
                 return self.overlay.handle(event, now)
-            case IHave() | Graft() | Prune() | Want():
+            case IHave() | Graft() | Prune() | Listen() | Want():
                 return [*self.tree.handle(event, now), *self.repair.watch()]
             case Digest() | Vector():
                 return self.repair.handle(event, now)
@@ -203,7 +211,7 @@ class Stack:
         for effect in self.swim.handle(event, now):
             if isinstance(effect, MemberChanged | MemberForgotten):
                 self.members_version += 1
-                out += self.overlay.handle(effect, now)
+                out += [*self.overlay.handle(effect, now), *self.tree.listen_anew()]
             else:
                 out.append(effect)
         return out

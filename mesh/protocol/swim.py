@@ -372,6 +372,8 @@ class Swim:
         match watch.stage:
             case Stage.QUIET | Stage.SUSPECTED:
                 suspected = watch.stage is Stage.SUSPECTED
+                if suspected and self._is_broken(watch, now):
+                    return [CloseLink(peer, "timeout")]
                 out = self._probe(watch, now)
                 if suspected:
                     watch.stage = Stage.SUSPECTED
@@ -381,13 +383,20 @@ class Swim:
                 return self._ask_others(watch, now)
             case Stage.ASKED:
                 if "alive" in watch.verdicts.values() or not self._is_present(peer):
-                    if now - watch.heard > self._stretched(self._config.link_silent_ms):
-                        return [CloseLink(peer, "timeout")]  # it may live, this link does not; a new one is dialled
-                    return self._probe(watch, now)
+                    return [CloseLink(peer, "timeout")] if self._is_silent(watch, now) else self._probe(watch, now)
                 watch.stage = Stage.SUSPECTED
                 return [*self._suspect(peer, now), self._arm(watch, quiet_ns, now)]
             case _:
                 assert_never(watch.stage)
+
+    def _is_silent(self, watch: Watch, now: int) -> bool:
+        """For so long that, where the peer lives, this link does not: a new one is dialled."""
+        return now - watch.heard > self._stretched(self._config.link_silent_ms)
+
+    def _is_broken(self, watch: Watch, now: int) -> bool:
+        """Whether a suspect refuted, so that others reach it, while our link to it stays silent."""
+        member = self.table.get(watch.peer)
+        return member is not None and member.state is State.ALIVE and self._is_silent(watch, now)
 
     def _ask_others(self, watch: Watch, now: int) -> list[SwimEffect]:
         """No answer: ask again, and through k others (SWIM 4.1)."""
