@@ -152,7 +152,7 @@ class Flow:
             if self.far.flow.halted or not self.far.flow.queue:
                 self._refuse()
             return
-        network.loop.deliver(self.far.process.at_once(partial(self._hand_over, packet)))
+        self.far.process.call(self._hand_over, packet)
 
     def _hand_over(self, packet: Packet) -> None:
         """The receiving program reads it, and its kernel acknowledges."""
@@ -172,7 +172,7 @@ class Flow:
         backed_up = self.unarrived > WINDOW_BYTES
         self.unarrived -= size
         if backed_up and self.unarrived <= WINDOW_BYTES and not self.near.gone:
-            self.near.process.at(self.path.network.loop.now, self.near.drained)
+            self.near.process.soon(self.near.drained)
 
     def _await_acknowledgement(self) -> None:
         """Data gets there and its acknowledgement does not (a one-way cut): ask every second, then give up."""
@@ -250,7 +250,7 @@ class SimConduit:
             return
         self._leave()
         self.flow.put(Packet(None, f"closed by the other end: {reason}"))
-        self.process.at(self.process.loop.now, partial(self._closed, reason))
+        self.process.soon(partial(self._closed, reason))
 
     def abandon(self, power: bool) -> None:
         """Its process ended without a word: its kernel closes it, or there is no kernel any more."""
@@ -269,7 +269,7 @@ class SimConduit:
         if not self.gone:
             self._leave()
             self.flow.halt()
-            self.process.loop.deliver(self.process.at_once(partial(self._closed, reason)))
+            self.process.call(self._closed, reason)
 
     def _leave(self) -> None:
         self.gone = True
