@@ -187,6 +187,14 @@ def _decode_item(raw: Any, actor: str, seq: int) -> Any:
 def _read(item: Any, actor: str, seq: int, hlc: int, source: bytes | Items, at: int) -> Change:
     """The change of a decoded item, checked."""
     ops = item.ops
+    if len(ops) == 1 and not item.names and not item.deps:  # the commonest by far
+        op = ops[0]
+        if op.__class__ is not Additions and 0 < seq < SEQ_MAX and 0 <= hlc <= HLC_MAX:
+            try:
+                op.check(_NAMELESS)
+                return Change(actor, seq, hlc, item.step, ops, NO_NAMES, NOBODY, NOBODY, source, at)
+            except CrdtError:
+                pass  # is found again below, and told in full
     for op in ops:
         if op.__class__ is Additions:
             ops = unpacked(ops)
