@@ -14,8 +14,8 @@ from mesh.protocol.effects import Held
 from mesh.protocol.facts import Dropped
 from mesh.state import records
 from mesh.state.folding import Snapshot
-from mesh.state.spaces import STILL_BEATS
 from mesh.state.storage import MemoryStorage
+from mesh.state.transfers import STILL_BEATS
 from tests.mesh.state.bench import MESH, Peer, Table, forged, slot_of
 from transport.errors import PeerFault
 from transport.frame import parse, parse_stub
@@ -296,14 +296,14 @@ def test_memory_stays_flat_without_a_disk_too() -> None:
 
 def test_half_snapshots_hold_no_more_memory_than_one_whole_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """A member that never ends its transfer held 256 MiB for as long as it was linked, each member as much again."""
-    monkeypatch.setattr("mesh.state.spaces.SNAPSHOT_BYTES_MAX", 1 << 20)
+    monkeypatch.setattr("mesh.state.transfers.SNAPSHOT_BYTES_MAX", 1 << 20)
     table = Table()
     a, b, c = (Peer(table, name) for name in "abc")
     table.link_all()
     for part in range(4):
         for liar in (b, c):
             a.spaces.on_message(liar.id, SnapshotPart("main", 7, part, 65535, bytes(CHUNK_BYTES_MAX)))
-            assert sum(len(each.data) for each in a.spaces._transfers.values()) <= 1 << 20
+            assert a.spaces._transfers.size <= 1 << 20
     assert Dropped("snapshots on their way", 1) in a.facts
     assert a.spaces.arriving()
     for _ in range(STILL_BEATS):

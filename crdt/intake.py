@@ -1,0 +1,130 @@
+"""The side of a document that takes in what others wrote, in whatever order it arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from crdt.buffer import CausalBuffer
+from crdt.change import Change
+from crdt.clock import INDEX_BITS, ONE
+from crdt.errors import ActorReused
+from crdt.events import Event, events_at
+from crdt.writer import Writer
+
+
+class Intake(Writer):
+    """Others' changes: each is applied once, whole, and after all it depends on. See ``Document``."""
+
+    def __init__(
+        self, actor: str, clock_ms: Callable[[], int] | None, on_change: Callable[[Change], None] | None,
+        keep_history: bool,
+    ) -> None:  # fmt: skip
+        super().__init__(actor, clock_ms, on_change, keep_history)
+        self._buffer = CausalBuffer()
+
+    def is_ready(self, change: Change) -> bool:
+        """Whether all it depends on was applied, and it was not."""
+        index = self.actors.find(change.actor)
+        have = 0 if index is None else self._clock[index]
+        return change.seq == have + 1 and self._missing(change) is None
+
+    def apply(self, changes: Iterable[Change], *, events: bool = True) -> list[Event]:
+        """Take in changes in any order; those that are not ready wait, repeats do nothing. Each is all or nothing.
+
+        Returns what changed for an observer: one event for each place and origin, with the value after all of
+        them. Nothing when ``events`` is false, which costs nothing. Raises ``CausalBufferFull`` before anything
+        changed, or ``ActorReused`` after the changes before the wrong one.
+        """
+        if self._transaction is not None:
+            self._settled()
+        batch = changes if isinstance(changes, list) else list(changes)
+        if len(batch) > 1 or self._buffer.held:  # there is always room for one
+            self._buffer.require_room(batch, self._count)
+        out: list[Change] | None = [] if events else None
+        author, index, clock = "", -1, self._clock
+        for change in batch:
+            if change.actor is not author:
+                author = change.actor
+                index = self._intern(author)
+            if change.seq == clock[index] + 1 and (not change.needs or self._missing(change) is None):
+                self._admit(change, index, out)
+                if self._buffer.held:
+                    self._drain([index], out)
+            else:
+                self._set_aside(change, index)
+        return self._events_of(out) if out else []
+
+    def events_of(self, change: Change) -> list[Event]:
+        """What ``change``, just applied or committed, means to an observer."""
+        return self._events_of([change])
+
+    def _events_of(self, changes: list[Change]) -> list[Event]:
+        touched = ((op.path, change.actor) for change in changes for op in change.ops)
+        return events_at(self._root, touched, self.actors, self.actor)
+
+    def _set_aside(self, change: Change, index: int) -> None:
+        """A change that is not ready waits; a repeat does nothing."""
+        have = self._clock[index]
+        if change.seq <= have:
+            self._recognise(change, have)
+        elif change.seq > have + 1:
+            self._buffer.wait(change, index, change.seq - 1)
+        else:
+            missing = self._missing(change)
+            assert missing is not None
+            self._buffer.wait(change, *missing)
+
+    def _drain(self, advanced: list[int], out: list[Change] | None) -> None:
+        """Apply what waited for these actors, and what waited for that."""
+        while advanced:
+            index = advanced.pop()
+            for change in self._buffer.ready(index, self._clock[index]):
+                author = self._intern(change.actor)
+                if change.seq == self._clock[author] + 1 and self._missing(change) is None:
+                    self._admit(change, author, out)
+                    advanced.append(author)
+                else:
+                    self._set_aside(change, author)
+
+    def _admit(self, change: Change, index: int, out: list[Change] | None) -> None:
+        """Perform a change that is ready."""
+        names = change.names
+        refs = [self._intern(name) for name in names] if names else []
+        stamp = change.hlc
+        dot = change.seq << INDEX_BITS | index
+        for op in change.ops:
+            self._perform(op, dot, refs, stamp)
+            dot += ONE
+        self._clock[index] += change.count
+        self._digest = None
+        if index == self.index:
+            self._stamp = stamp  # the own log, fetched back
+            if stamp > self.hlc.now:
+                self.hlc.now = stamp  # own stamps only rise, also when the machine came up with its clock behind
+        else:
+            self._news[index] = None
+        if stamp > self.hlc.now:
+            self.hlc.observe(stamp)
+        if self._history is not None:
+            self._history.append(change)
+        if out is not None:
+            out.append(change)
+
+    def _recognise(self, change: Change, have: int) -> None:
+        """A repeat does nothing; something else in its place is another history."""
+        held = None if self._history is None else self._history.find(change.actor, change.seq)
+        if change.last > have or (held is not None and held != change):
+            raise ActorReused(change.actor, change.seq)
+
+    def _missing(self, change: Change) -> tuple[int, int] | None:
+        """Actor number and count that ``change`` waits for, or ``None``."""
+        clock = self._clock
+        for actor, count in change.needs.items():
+            index = self._intern(actor)
+            if clock[index] < count:
+                return index, count
+        return None
+
+    def _count(self, actor: str) -> int:
+        index = self.actors.find(actor)
+        return 0 if index is None else self._clock[index]
