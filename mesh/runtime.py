@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import assert_never
 
@@ -46,9 +46,12 @@ from mesh.messages import (
     decode,
     encode,
 )
+from mesh.messaging.cause import Causes
 from mesh.messaging.direct import Direct
 from mesh.messaging.handler import Handler
+from mesh.messaging.handlers import Handlers
 from mesh.messaging.inbox import Inbox
+from mesh.messaging.loopback import Loopback
 from mesh.messaging.outbox import Outbox
 from mesh.messaging.relay import Relay
 from mesh.messaging.stream import Streams
@@ -120,8 +123,14 @@ class Runtime:
             env, identity, mesh, storage, config=config.state, tell=self.tell, feed=self.feed, send=self._send,
             on_fault=self._on_fault,
         )  # fmt: skip
-        self.direct = Direct(env, send=self._send_anyhow, is_linked=self.dialer.links.__contains__, dropped=dropped)
-        self.direct.handlers = handlers
+        self.causes = Causes(env.rng("causes"))
+        self.loopback = Loopback(
+            env, deliver=partial(self._deliver, identity.id), writable=partial(self._on_room, identity.id, Lane.DIRECT)
+        )
+        self.direct = Direct(send=self._send_anyhow, reach=self._reach, is_near=self._is_near)
+        self.handlers = Handlers(
+            env, handlers, handler_s=config.messaging.handler_s, queue=self.direct.queue, dropped=dropped
+        )
         self.relay = Relay(
             env, identity, mesh, links=self.dialer.links, is_member=self.stack.is_present, deliver=self._deliver,
             dropped=dropped,
@@ -131,16 +140,16 @@ class Runtime:
             send=self._send_anyhow, is_present=self.stack.is_present, tell=self.tell, dropped=dropped,
         )  # fmt: skip
         self.inbox = Inbox(
-            env, storage, handler=lambda: self.direct.on_send, commit=self.spaces.commit, send=self._send_anyhow
-        )
+            env, storage, take=self.handlers.take, commit=self.spaces.commit, send=self._send_anyhow
+        )  # fmt: skip
         self.streams = Streams(
-            env, handlers, queue=self.direct.queue, send=self._send, on_fault=self._on_fault,
+            env, handlers, queue=self.direct.queue, send=self._send_anyhow, on_fault=self._on_fault,
             dropped=dropped,
         )  # fmt: skip
         self.topics = Topics(
             env, identity, mesh, config.messaging, config.state, feed=self.feed, tell=self.tell,
             on_fault=self._on_fault, send=self._send, outlets=self.dialer.links.values, is_asked=self._is_asked,
-            forget=self.stack.forget, on_broadcast=self.direct.on_broadcast, dropped=dropped,
+            forget=self.stack.forget, on_broadcast=self.handlers.on_send_of, dropped=dropped,
         )  # fmt: skip
         self._drain_ns = int(config.messaging.drain_s * SECOND)
 
@@ -149,6 +158,7 @@ class Runtime:
         self.outbox.load()
         self.inbox.load()
         await self.spaces.open()
+        self.outbox.linked(self.identity.id)
 
     def start(self, addresses: tuple[str, ...]) -> None:
         """The node listens at ``addresses``; from now on it may be found. Called again when they change."""
@@ -171,6 +181,7 @@ class Runtime:
             timer.cancel()
         self._timers.clear()
         self.direct.close()
+        self.handlers.close()
         self.streams.close()
         self.dialer.close()
 
@@ -288,6 +299,7 @@ class Runtime:
         self._heard.pop(link.peer, None)
         self.spaces.linked(link.peer, False)
         self.direct.lost(link.peer)
+        self.handlers.lost(link.peer)
         self.streams.lost(link.peer)
         self.outbox.lost(link.peer)
         self.feed(do.LinkClosed(link.peer, cause))
@@ -329,16 +341,8 @@ class Runtime:
                 self._receive(peer, message)
             case UnknownKind():
                 self._dropped["a kind of message a peer does not know"] += 1
-            case Send() | Request() | Reply() | Abandon():
-                self.direct.on_message(peer, message)
             case Relayed():
                 self.relay.on_message(peer, message)
-            case Post():
-                self.inbox.on_post(peer, message)
-            case Receipt():
-                self.outbox.on_receipt(peer, message)
-            case StreamOpen() | StreamItem() | StreamGrant() | StreamEnd() | StreamStop():
-                self.streams.on_message(peer, message)
             case SnapshotPart() | Durable() | ConfirmAsk() | Evidence():
                 self.spaces.on_message(peer, message)
             case Gone():
@@ -355,7 +359,8 @@ class Runtime:
                     self.compared.set()
                 self._receive(peer, message)
             case _:
-                self._receive(peer, message)
+                if not self._deliver(peer, message):
+                    self._receive(peer, message)
         self._lives(peer)
         link.consumed(lane, len(raw))
 
@@ -373,21 +378,38 @@ class Runtime:
 
     # -- frames out ------------------------------------------------------------------------------------------------
 
-    def _deliver(self, sender: NodeId, message: LinkMessage) -> None:
-        """A message for this node that others handed on."""
+    def _deliver(self, sender: NodeId, message: LinkMessage) -> bool:
+        """A message of an application, by whatever way it came. Whether it was one."""
         match message:
+            case Send() | Request() | Abandon():
+                self.handlers.on_message(sender, message)
+            case Reply():
+                self.direct.on_reply(sender, message)
             case Post():
                 self.inbox.on_post(sender, message)
             case Receipt():
                 self.outbox.on_receipt(sender, message)
+            case StreamOpen() | StreamItem() | StreamGrant() | StreamEnd() | StreamStop():
+                self.streams.on_message(sender, message)
             case _:
-                self.direct.on_message(sender, message)
+                return False
+        return True
 
-    def _send_anyhow(self, peer: NodeId, message: LinkMessage, lane: Lane = Lane.DIRECT) -> bool:
-        """Over the link to ``peer``, else sealed over others."""
+    def _send_anyhow(
+        self, peer: NodeId, message: LinkMessage, lane: Lane = Lane.DIRECT, urgent: bool = False
+    ) -> bool:  # fmt: skip
+        """Over the link to ``peer``, else sealed over others; to this node itself at once."""
         if peer in self.dialer.links:
             return self._send(peer, message, lane)
+        if peer == self.identity.id:
+            return self.loopback.try_send(message)
         return self.relay.send(peer, message)
+
+    def _is_near(self, peer: NodeId) -> bool:
+        return peer in self.dialer.links or peer == self.identity.id
+
+    def _reach(self, peer: NodeId) -> Awaitable[object] | None:
+        return None
 
     def _is_asked(self, peer: NodeId, slot: do.Slot) -> bool:
         ask = self.stack.logs.asked.get(slot)
@@ -409,7 +431,10 @@ class Runtime:
     def _on_writable(self, peer: NodeId, lane: Lane) -> None:
         if lane is Lane.SYNC:
             self._continue(peer)
-        elif lane is Lane.DIRECT:
+        self._on_room(peer, lane)
+
+    def _on_room(self, peer: NodeId, lane: Lane) -> None:
+        if lane is Lane.DIRECT:
             self.outbox.writable(peer)
         self.direct.writable(peer, lane)
 
