@@ -326,6 +326,8 @@ class Plumtree:
             count = self._config.tellers if self._is_full_mesh() else self._config.tellers_apart
             ring = sorted(self._links)
             chosen = ([each for each in ring if each > self.me] + [each for each in ring if each < self.me])[:count]
+            if self._is_full_mesh() and len(ring) == 1:
+                chosen = []  # of two, one writes what the other hears: nobody is left to tell
         out: list[Effect] = [Send(peer, Listen(False)) for peer in self._tellers if peer not in chosen]
         for peer in chosen:
             if peer not in self._tellers:

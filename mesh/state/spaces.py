@@ -122,6 +122,7 @@ class Spaces:
         self._intake.close()
         self._confirmations.close()
         self._reports.close()
+        self._transfers.close()
         if self._fold_timer is not None:
             self._fold_timer.cancel()
         self.journal.close()
@@ -216,8 +217,7 @@ class Spaces:
             return False  # it will be looked at again once it is verified
 
     def arriving(self) -> list[NodeId]:
-        """Whose frames are here and not applied yet, or who sent a part of a snapshot since this was asked last; once
-        a heartbeat."""
+        """Whose frames are here and not applied yet, or who sent a part of a snapshot since this was asked last."""
         return list(dict.fromkeys((*self._intake.senders, *self._transfers.moved())))
 
     def _refuse(self, peer: NodeId, rule: str, done: Done) -> None:

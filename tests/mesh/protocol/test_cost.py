@@ -86,7 +86,10 @@ def test_whatever_links_are_missing_a_write_goes_around_once_they_are_given_up(r
     cuts = rng.sample(pairs, rng.randint(0, len(pairs)))
     for one, other in cuts:
         wire.cut([one], [other])
-    wire.run_until(lambda: not any(wire[other].id in wire[one].links for one, other in cuts), within_s=6)
+    wire.run_until(
+        lambda: not any(wire[b].id in wire[a].links for one, other in cuts for a, b in ((one, other), (other, one))),
+        within_s=6,
+    )
     wire.run_for(0.5)
     for _ in range(3):
         wire[rng.choice(names)].write()
