@@ -263,7 +263,8 @@ class _Reader:
 
     def __init__(self) -> None:
         self._known = 0
-        self.item = self.body = self.standalone = self._not_yet
+        not_yet: Callable[[Any], Any] = self._not_yet
+        self.item = self.body = self.standalone = not_yet
 
     def renew(self) -> None:
         """Learn the operations that were registered meanwhile."""

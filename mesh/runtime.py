@@ -22,6 +22,7 @@ from mesh.messages import (
     ConfirmAsk,
     Digest,
     Durable,
+    DurableAsk,
     Evidence,
     Gone,
     IHave,
@@ -121,7 +122,7 @@ class Runtime:
         )  # fmt: skip
         self.spaces = Spaces(
             env, identity, mesh, storage, config=config.state, tell=self.tell, feed=self.feed, send=self._send,
-            on_fault=self._on_fault,
+            reach=self._report, on_fault=self._on_fault,
         )  # fmt: skip
         self.causes = Causes(env.rng("causes"))
         self.loopback = Loopback(
@@ -343,7 +344,7 @@ class Runtime:
                 self._dropped["a kind of message a peer does not know"] += 1
             case Relayed():
                 self.relay.on_message(peer, message)
-            case SnapshotPart() | Durable() | ConfirmAsk() | Evidence():
+            case SnapshotPart() | Durable() | ConfirmAsk() | DurableAsk() | Evidence():
                 self.spaces.on_message(peer, message)
             case Gone():
                 self.topics.on_gone(peer, message)
@@ -391,6 +392,8 @@ class Runtime:
                 self.outbox.on_receipt(sender, message)
             case StreamOpen() | StreamItem() | StreamGrant() | StreamEnd() | StreamStop():
                 self.streams.on_message(sender, message)
+            case Durable() | ConfirmAsk() | DurableAsk():
+                self.spaces.on_message(sender, message)
             case _:
                 return False
         return True
@@ -410,6 +413,10 @@ class Runtime:
 
     def _reach(self, peer: NodeId) -> Awaitable[object] | None:
         return None
+
+    def _report(self, peer: NodeId, message: LinkMessage) -> bool:
+        """What members tell each other about their disks: small, so it goes as control where there is a link."""
+        return self._send_anyhow(peer, message, Lane.CONTROL)
 
     def _is_asked(self, peer: NodeId, slot: do.Slot) -> bool:
         ask = self.stack.logs.asked.get(slot)
