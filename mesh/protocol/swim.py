@@ -168,7 +168,7 @@ class Swim:
     def _on_message(self, peer: NodeId, message: LinkMessage, now: int) -> list[SwimEffect]:
         match message:
             case Probe(number):
-                return [Send(peer, ProbeAck(number))]
+                return self._settle(self._prober.on_probe(peer, number, now), now)
             case ProbeAck(number):
                 self._prober.on_ack(peer, number, now)
                 return []
