@@ -59,7 +59,7 @@ class Intake(Writer):
         return self._events_of([change])
 
     def _events_of(self, changes: list[Change]) -> list[Event]:
-        touched = ((op.path, change.actor) for change in changes for op in change.ops)
+        touched = ((op.path, change.actor) for change in changes for op in change.ops if op.shows)
         return events_at(self._root, touched, self.actors, self.actor)
 
     def _set_aside(self, change: Change, index: int) -> None:
