@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from crdt.buffer import CausalBuffer
 from crdt.change import Change
 from crdt.clock import INDEX_BITS, ONE
-from crdt.errors import ActorReused
+from crdt.errors import ActorReused, LogClosed
 from crdt.events import Event, events_at
 from crdt.writer import Writer
 
@@ -33,7 +33,8 @@ class Intake(Writer):
 
         Returns what changed for an observer: one event for each place and origin, with the value after all of
         them. Nothing when ``events`` is false, which costs nothing. Raises ``CausalBufferFull`` before anything
-        changed, or ``ActorReused`` after the changes before the wrong one.
+        changed, ``ActorReused`` after the changes before the wrong one, or ``LogClosed`` after all that is not beyond
+        the end of a closed log.
         """
         if self._transaction is not None:
             self._settled()
@@ -42,17 +43,53 @@ class Intake(Writer):
             self._buffer.require_room(batch, self._count)
         out: list[Change] | None = [] if events else None
         author, index, clock = "", -1, self._clock
+        closed, refused = self._root.closed, None
         for change in batch:
             if change.actor is not author:
                 author = change.actor
                 index = self._intern(author)
-            if change.seq == clock[index] + 1 and (not change.needs or self._missing(change) is None):
+            if closed and index in closed and self._is_beyond(change, index):
+                refused = [*(refused or ()), change]
+            elif change.seq == clock[index] + 1 and (not change.needs or self._missing(change) is None):
                 self._admit(change, index, out)
                 if self._buffer.held:
                     self._drain([index], out)
             else:
                 self._set_aside(change, index)
+        while refused and (left := self._offered_again(refused, out)):
+            if len(left) == len(refused):
+                self._refuse(left, out)
+            refused = left
         return self._events_of(out) if out else []
+
+    def _is_beyond(self, change: Change, index: int) -> bool:
+        """Whether it lies beyond the end of its closed log, and nothing that may enter rests on it."""
+        end = self._root.closed[index]
+        return self._clock[index] < change.last > max(end, self._buffer.wanted(self.retired).get(change.actor, 0))
+
+    def _offered_again(self, refused: list[Change], out: list[Change] | None) -> list[Change]:
+        """Take in what is no longer beyond the end, since a later one of the batch rests on it. Returns the others."""
+        left = []
+        for change in refused:
+            index = self._intern(change.actor)
+            if self._is_beyond(change, index):
+                left.append(change)
+            elif change.seq == self._clock[index] + 1 and self._missing(change) is None:
+                self._admit(change, index, out)
+                self._drain([index], out)
+            else:
+                self._set_aside(change, index)
+        return left
+
+    def _refuse(self, refused: list[Change], out: list[Change] | None) -> None:
+        names: dict[str, tuple[int, int]] = {}
+        for change in refused:
+            first, last = names.get(change.actor, (change.seq, change.last))
+            names[change.actor] = min(first, change.seq), max(last, change.last)
+        ends = self.retired
+        error = LogClosed({actor: ends[actor] for actor in names}, names)
+        error.events = self._events_of(out) if out else []
+        raise error
 
     def events_of(self, change: Change) -> list[Event]:
         """What ``change``, just applied or committed, means to an observer."""
@@ -80,6 +117,8 @@ class Intake(Writer):
             index = advanced.pop()
             for change in self._buffer.ready(index, self._clock[index]):
                 author = self._intern(change.actor)
+                if author in self._root.closed and self._is_beyond(change, author):
+                    continue  # the log was closed while it waited
                 if change.seq == self._clock[author] + 1 and self._missing(change) is None:
                     self._admit(change, author, out)
                     advanced.append(author)
@@ -124,7 +163,3 @@ class Intake(Writer):
             if clock[index] < count:
                 return index, count
         return None
-
-    def _count(self, actor: str) -> int:
-        index = self.actors.find(actor)
-        return 0 if index is None else self._clock[index]
