@@ -26,6 +26,8 @@ ENTRIES_MAX = 4096  # of one list in one message; longer ones are sent in severa
 RECORDS_MAX = 128  # of members in one message: each costs a signature check, 50 us
 BODY_BYTES_MAX = 256 << 10  # an application's value
 CHUNK_BYTES_MAX = 256 << 10  # of a snapshot
+ABOUT_BYTES_MAX = 4096  # what travels beside a body: ``mesh.messaging.context``
+ABOUT = Annotated[bytes, Meta(max_length=ABOUT_BYTES_MAX)]
 
 
 class LinkMessage(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=False):
@@ -210,9 +212,11 @@ class Gone(LinkMessage, frozen=True, tag=31):
 
 
 class Send(LinkMessage, frozen=True, tag=40):
-    """An application's message; handled at most once, not answered. ``body`` is MessagePack."""
+    """An application's message; handled at most once, not answered. ``body`` is MessagePack, ``about`` what travels
+    beside it."""
 
     body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+    about: ABOUT = b""
 
 
 class Request(LinkMessage, frozen=True, tag=41):
@@ -222,6 +226,7 @@ class Request(LinkMessage, frozen=True, tag=41):
     name: TEXT
     budget_ms: NUMBER
     body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+    about: ABOUT = b""
 
 
 class Reply(LinkMessage, frozen=True, tag=42):
@@ -245,6 +250,7 @@ class StreamOpen(LinkMessage, frozen=True, tag=44):
     name: TEXT
     credit: NUMBER
     body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+    about: ABOUT = b""
 
 
 class StreamItem(LinkMessage, frozen=True, tag=45):
@@ -285,6 +291,7 @@ class Post(LinkMessage, frozen=True, tag=49):
     number: NUMBER
     run: NUMBER
     body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+    about: ABOUT = b""
 
 
 class Receipt(LinkMessage, frozen=True, tag=50):

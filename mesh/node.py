@@ -125,7 +125,7 @@ class Node(MainSpace, Messenger, Outlook):
             handlers=self._handlers,
         )  # fmt: skip
         opened.push_async_callback(runtime.close, leave=False)
-        runtime.direct.on_send = self._message_handler
+        runtime.handlers.on_send = self._message_handler
         await runtime.open()
         listener = self._listener = await self._listen(env, runtime)
         opened.push_async_callback(listener.close)

@@ -35,7 +35,7 @@ class Relay:
 
     def __init__(
         self, env: Env, identity: Identity, mesh: Mesh, *, links: Mapping[NodeId, Link],
-        is_member: Callable[[NodeId], bool], deliver: Callable[[NodeId, LinkMessage], None], dropped: Counter[str],
+        is_member: Callable[[NodeId], bool], deliver: Callable[[NodeId, LinkMessage], object], dropped: Counter[str],
     ) -> None:  # fmt: skip
         self._env, self._identity, self._mesh, self._links = env, identity, mesh, links
         self._is_member, self._deliver, self._dropped = is_member, deliver, dropped

@@ -114,6 +114,7 @@ class Spaces:
         for space in self._spaces.values():
             space.end()
         self._intake.close()
+        self._transfers.close()
         self._durability.close()
         if self._fold_timer is not None:
             self._fold_timer.cancel()
@@ -209,8 +210,7 @@ class Spaces:
             return False  # it will be looked at again once it is verified
 
     def arriving(self) -> list[NodeId]:
-        """Whose frames are here and not applied yet, or who sent a part of a snapshot since this was asked last; once
-        a heartbeat."""
+        """Whose frames are here and not applied yet, or who sent a part of a snapshot since this was asked last."""
         return list(dict.fromkeys((*self._intake.senders, *self._transfers.moved())))
 
     def _refuse(self, peer: NodeId, rule: str, done: Done) -> None:

@@ -495,7 +495,7 @@ def test_a_snapshot_with_wrong_columns_is_refused_or_whole(kind: str, rng: rando
     plain = msgpack.unpackb(reached(rng, kind).snapshot())
     if not plain[4]:
         return
-    columns = plain[4][0][2]
+    columns = plain[5][0][2]
     place: Any = columns
     while True:
         at = data.draw(st.integers(0, max(0, len(place) - 1)))

@@ -15,8 +15,9 @@ from mesh.protocol.facts import Dropped
 from mesh.state import records
 from mesh.state.folding import Snapshot
 from mesh.state.storage import MemoryStorage
-from mesh.state.transfers import STILL_BEATS
+from mesh.state.transfers import STILL_NS
 from tests.mesh.state.bench import MESH, Peer, Table, forged, slot_of
+from transport.base import SECOND
 from transport.errors import PeerFault
 from transport.frame import parse, parse_stub
 
@@ -305,7 +306,8 @@ def test_half_snapshots_hold_no_more_memory_than_one_whole_and_not_for_long(monk
             a.spaces.on_message(liar.id, SnapshotPart("main", 7, part, 65535, bytes(CHUNK_BYTES_MAX)))
             assert a.spaces._transfers.size <= 1 << 20
     assert Dropped("snapshots on their way", 1) in a.facts
-    assert a.spaces.arriving()
-    for _ in range(STILL_BEATS):
-        assert not a.spaces.arriving()
+    assert a.spaces.arriving() and not a.spaces.arriving()
+    table.env.run_for(0.4 * STILL_NS / SECOND)
+    assert a.spaces._transfers
+    table.env.run_for(1.1 * STILL_NS / SECOND)
     assert not a.spaces._transfers

@@ -453,7 +453,7 @@ def test_a_forged_signature_is_the_peers_fault_and_no_evidence() -> None:
     b.receive(a.id, bytes(false))
     b.receive(a.id, b"\x01" + bytes(300))
     table.env.run_for(0.1)
-    assert [rule for _, rule in b.faults] == ["a frame of another version or shape", "a frame is signed by its origin"]
+    assert [rule for _, rule in b.faults] == ["a frame is signed by its origin", "a frame of another version or shape"]
     assert not b.told(LogForked)
     assert b.credit == 0
 
