@@ -122,7 +122,7 @@ class Runtime:
         )  # fmt: skip
         self.spaces = Spaces(
             env, identity, mesh, storage, config=config.state, tell=self.tell, feed=self.feed, send=self._send,
-            reach=self._reach_disk, on_fault=self._on_fault,
+            reach=self._report, on_fault=self._on_fault,
         )  # fmt: skip
         self.causes = Causes(env.rng("causes"))
         self.loopback = Loopback(
@@ -220,6 +220,8 @@ class Runtime:
 
     def _perform(self, effect: do.Effect, cause: do.Event) -> None:
         match effect:
+            case do.SetTimer(key, after_ns):
+                self._set_timer(key, after_ns)
             case do.Send(peer, message, lane):
                 self._send(peer, message, lane)
             case do.Push(peers):
@@ -227,8 +229,6 @@ class Runtime:
                 self._push(cause, peers)
             case do.Serve(peer, slot, after):
                 self._serve(peer, slot, after)
-            case do.SetTimer(key, after_ns):
-                self._set_timer(key, after_ns)
             case do.CancelTimer(key):
                 if timer := self._timers.pop(key, None):
                     timer.cancel()
@@ -338,7 +338,7 @@ class Runtime:
             link.consumed(lane, len(raw))
             return
         match message:
-            case Probe() | ProbeAck():
+            case Probe() | ProbeAck():  # most of what comes when nobody writes
                 self._receive(peer, message)
             case UnknownKind():
                 self._dropped["a kind of message a peer does not know"] += 1
@@ -390,10 +390,10 @@ class Runtime:
                 self.inbox.on_post(sender, message)
             case Receipt():
                 self.outbox.on_receipt(sender, message)
-            case Durable() | ConfirmAsk() | DurableAsk():
-                self.spaces.on_message(sender, message)
             case StreamOpen() | StreamItem() | StreamGrant() | StreamEnd() | StreamStop():
                 self.streams.on_message(sender, message)
+            case Durable() | ConfirmAsk() | DurableAsk():
+                self.spaces.on_message(sender, message)
             case _:
                 return False
         return True
@@ -408,15 +408,15 @@ class Runtime:
             return self.loopback.try_send(message)
         return self.relay.send(peer, message)
 
-    def _reach_disk(self, peer: NodeId, message: LinkMessage) -> bool:
-        """What members tell each other about their disks: small, so it goes as control where there is a link."""
-        return self._send_anyhow(peer, message, Lane.CONTROL)
-
     def _is_near(self, peer: NodeId) -> bool:
         return peer in self.dialer.links or peer == self.identity.id
 
     def _reach(self, peer: NodeId) -> Awaitable[object] | None:
         return None
+
+    def _report(self, peer: NodeId, message: LinkMessage) -> bool:
+        """What members tell each other about their disks: small, so it goes as control where there is a link."""
+        return self._send_anyhow(peer, message, Lane.CONTROL)
 
     def _is_asked(self, peer: NodeId, slot: do.Slot) -> bool:
         ask = self.stack.logs.asked.get(slot)

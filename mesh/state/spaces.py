@@ -120,9 +120,9 @@ class Spaces:
         for space in self._spaces.values():
             space.end()
         self._intake.close()
+        self._transfers.close()
         self._confirmations.close()
         self._reports.close()
-        self._transfers.close()
         if self._fold_timer is not None:
             self._fold_timer.cancel()
         self.journal.close()
