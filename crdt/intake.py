@@ -187,6 +187,8 @@ class Intake(Writer):
                 self.hlc.now = stamp  # own stamps only rise, also when the machine came up with its clock behind
         else:
             self._news[index] = None
+            if self._census is not None and change.deps.get(self.actor, 0) >= self._census.mark:
+                self._census.answered[index] = None
         if stamp > self.hlc.now:
             self.hlc.observe(stamp)
         if self._history is not None:
