@@ -220,6 +220,8 @@ class Runtime:
 
     def _perform(self, effect: do.Effect, cause: do.Event) -> None:
         match effect:
+            case do.SetTimer(key, after_ns):
+                self._set_timer(key, after_ns)
             case do.Send(peer, message, lane):
                 self._send(peer, message, lane)
             case do.Push(peers):
@@ -227,8 +229,6 @@ class Runtime:
                 self._push(cause, peers)
             case do.Serve(peer, slot, after):
                 self._serve(peer, slot, after)
-            case do.SetTimer(key, after_ns):
-                self._set_timer(key, after_ns)
             case do.CancelTimer(key):
                 if timer := self._timers.pop(key, None):
                     timer.cancel()
@@ -338,7 +338,7 @@ class Runtime:
             link.consumed(lane, len(raw))
             return
         match message:
-            case Probe() | ProbeAck():
+            case Probe() | ProbeAck():  # most of what comes when nobody writes
                 self._receive(peer, message)
             case UnknownKind():
                 self._dropped["a kind of message a peer does not know"] += 1
