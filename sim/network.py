@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from sim.faults import Cut, Latency, Rule
+from sim.faults import Bandwidth, Cut, Latency, Rule
 from sim.loop import SimLoop
 from sim.machine import Machine, Process
 from sim.seed import Seed
@@ -85,9 +85,9 @@ class Path:
                 delay += verdict.after
         return delay
 
-    def rate(self) -> tuple[int, Rule] | None:
+    def rate(self) -> tuple[int, Bandwidth] | None:
         """The tightest bandwidth limit on it."""
-        limits = [(limit, rule) for rule in self.rules() if (limit := rule.rate()) is not None]
+        limits = [(rule.bytes_per_s, rule) for rule in self.rules() if isinstance(rule, Bandwidth)]
         return min(limits, key=lambda each: each[0]) if limits else None
 
 

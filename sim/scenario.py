@@ -71,7 +71,7 @@ class Outcome:
             faults=tuple(world.planned) if world.planned else world.plan.faults,
             left_out=world.plan.left_out,
             operations=frozenset(world.operations) if world.operations else None,
-            waits=world.plan.waits,
+            waits={**world.plan.waits, **world.stretched},
             broke=self.broke,
         )
 

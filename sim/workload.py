@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,11 @@ class Write:
     node: str
     epoch: int
     acknowledged: bool = False
-    seen: bool = False
+    seen_by: set[str] = field(default_factory=set)  # other nodes that showed it
+
+    @property
+    def seen(self) -> bool:
+        return bool(self.seen_by)
 
 
 class Workload:
@@ -174,7 +178,8 @@ class Workload:
         epoch = node.machine.epoch
         for element in self._causality.read(node.name, epoch, here, lambda gone: self._excused(node.name, gone)):
             write = self.writes[element]
-            write.seen = write.seen or write.node != node.name
+            if write.node != node.name:
+                write.seen_by.add(node.name)
         if self._lives.get(node.name, 0) != epoch:
             self._lives[node.name] = epoch
             lost = [
@@ -211,10 +216,9 @@ class Workload:
         world = self._world
         check_values(world)
         check_messages(world, len(self.writes))
-        excused = {
-            name
-            for name, write in self.writes.items()
-            if write.node in self.forgetful or not world.named(write.node).alive
+        keepers = {each.name for each in world.nodes if each.alive} - self.forgetful
+        excused = {  # nobody who lives and has a good disk ever had it
+            name for name, write in self.writes.items() if not keepers & (write.seen_by | {write.node})
         }
         seen = {name for name, write in self.writes.items() if write.seen}
         tally = Tally()
