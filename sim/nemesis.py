@@ -109,6 +109,8 @@ def draw_plan(world: World, seconds: float, classes: Sequence[str] = tuple(CLASS
         while within and at < seconds * 1e9 and not (number and kind in ONCE):
             number += 1
             length = (exponential(rng, lasts) if lasts else 0) + (SWIZZLE_LEAST_NS if kind == "swizzle" else 0)
+            if kind != "swizzle":  # all others end with the faults' time, so that who has not bitten then can
+                length = min(length, round(seconds * 1e9) - at)
             plan.append(Planned(at, length, kind, parameters(rng, names), f"{kind}.{number}"))
             at += exponential(rng, between)
     for death in [each for each in plan if each.kind == "death"]:
