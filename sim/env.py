@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from sim.dial import SimTransport
 from sim.loop import Occurrence
 from sim.machine import Process
+from sim.mdns import SimMdns
 from sim.network import Network
 from sim.scout import SimScout
 from sim.seed import exponential
@@ -70,7 +71,7 @@ class SimEnv:
         return self._entropy.randbytes(count)
 
     def discoveries(self) -> Sequence[Discovery]:
-        return [SimScout(self._network, self.process)]
+        return [SimScout(self._network, self.process), SimMdns(self._network, self.process)]
 
     def load_seed(self, data: str | None) -> bytes:
         """The key file of directory ``data`` on this machine's disk; ``None``: a fresh seed."""

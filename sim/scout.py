@@ -108,7 +108,7 @@ class SimScout:
         def arrives() -> None:
             other.process.loop.deliver(other.process.at_once(partial(other._heard, self, here.address, raw)))
 
-        self._network.datagram(here, there, raw, arrives)
+        self._network.multicast(self.name, here, there, raw, arrives)
 
     def _heard(self, asker: SimScout, host: str, raw: bytes) -> None:
         own = self._announcement

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from sim import shapes
 from sim.faults import Bandwidth, Clog, Cut, Fault, Flapping, Latency, Loss, OneWay, Rule
@@ -166,6 +166,20 @@ class Trouble:
 
         fault.undo_with(undo)
         self.note(f"begin {fault.key} {fault.text}")
+        return fault
+
+    def block(self, discovery: Literal["scout", "mdns"]) -> Fault:
+        """No datagram of this kind of discovery gets from one machine to another: a switch that drops its group."""
+        fault = self.fault("block", discovery)
+        if not fault.muted:
+            self.network.blocked[discovery] = fault
+
+            def undo() -> None:
+                if self.network.blocked.get(discovery) is fault:
+                    del self.network.blocked[discovery]
+
+            fault.undo_with(undo)
+            self.note(f"begin {fault.key} {discovery}")
         return fault
 
     def loss(self, probability: float, *, burst: float = 0.0, between: tuple[Any, Any] | None = None) -> Rule:

@@ -5,6 +5,7 @@ from sim.checkers.causality import Causality
 from sim.checkers.convergence import Converged, Diverged, check_clocks, check_values, converged
 from sim.checkers.counting import Tally
 from sim.checkers.delivery import Delivered, SetFull
+from sim.checkers.escrow import check_rights
 from sim.checkers.linearizability import Answer, Operation, linearizable
 from sim.checkers.overlay import Connected, connected
 from sim.checkers.stability import check_floors
@@ -27,6 +28,7 @@ __all__ = [
     "check_floors",
     "check_messages",
     "check_quiet",
+    "check_rights",
     "check_values",
     "connected",
     "converged",
