@@ -91,7 +91,8 @@ CLASSES: dict[str, tuple[int, int, Draw]] = {
 }
 SWIZZLE_LEAST_NS = 2 * SECOND  # it ends by itself, so it has to be long enough to bite
 ONCE = frozenset({"wipe", "death"})  # of these one at most: whoever else had it must be there to give it back
-MAY_MISS = frozenset({"point", "rot"})  # whether a point is passed, or a record is there to break, nobody can promise
+# Nobody can promise that a point is passed, that a record is there to break, or that who is clogged is not cut off.
+MAY_MISS = frozenset({"point", "rot", "swizzle"})
 
 
 def draw_plan(world: World, seconds: float, classes: Sequence[str] = tuple(CLASSES)) -> list[Planned]:
@@ -246,9 +247,8 @@ class Nemesis:
         if fault.asked and not fault.fired and not self._is_excused(planned):
             again = self._world.loop.now + AGAIN_NS
             self._at(again, lambda: self._over(planned, fault, again))
-            if planned.kind != "swizzle":  # which ends by itself: its length is a parameter
-                begun = next(each for each in self._world.planned if each.name == planned.name)
-                self._record(replace(begun, length=again - self._began - begun.begin))
+            begun = next(each for each in self._world.planned if each.name == planned.name)
+            self._record(replace(begun, length=again - self._began - begun.begin))
             return
         fault.asked = False
         fault.remove()

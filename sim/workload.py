@@ -63,8 +63,9 @@ class Write:
 class Workload:
     """``start`` it, let time pass, ``stop`` it, and demand ``check_end`` once the world has converged."""
 
-    def __init__(self, world: World, writes_per_s: float = WRITES_PER_S) -> None:
+    def __init__(self, world: World, writes_per_s: float = WRITES_PER_S, look_every_s: float = LOOK_EVERY_S) -> None:
         self._world = world
+        self._look_every_s = look_every_s
         self._pause = round(1e9 / writes_per_s)
         self._running = False
         self._lives: dict[str, int] = {}
@@ -163,7 +164,7 @@ class Workload:
 
     async def _observe(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(self._look_every_s)
             self.look()
 
     def look(self) -> None:
@@ -217,12 +218,13 @@ class Workload:
         """Nodes whose disk was lost or lied: what they acknowledged proves nothing."""
         return self._world.forgetful
 
-    def check_end(self) -> Delivered:
-        """After convergence: nothing lost, nothing invented, everything counted once, equal values, nothing waits."""
+    def check_end(self, messages: float = 1.0) -> Delivered:
+        """After convergence: nothing lost, nothing invented, everything counted once, equal values, and no more
+        messages than ``messages`` times what so many writes are worth."""
         self.look()
         world = self._world
         check_values(world)
-        check_messages(world, len(self.writes))
+        check_messages(world, len(self.writes), messages)
         keepers = {each.name for each in world.nodes if each.alive} - self.forgetful
         excused = {  # nobody who lives and has a good disk ever had it
             name for name, write in self.writes.items() if not keepers & (write.seen_by | {write.node})

@@ -8,6 +8,7 @@ from sim.checkers.delivery import Delivered, SetFull
 from sim.checkers.escrow import check_rights
 from sim.checkers.linearizability import Answer, Operation, linearizable
 from sim.checkers.overlay import Connected, connected
+from sim.checkers.rounds import demand_rounds
 from sim.checkers.stability import check_floors
 from sim.checkers.verdict import Violated
 from sim.checkers.winners import Winners
@@ -32,6 +33,7 @@ __all__ = [
     "check_values",
     "connected",
     "converged",
+    "demand_rounds",
     "linearizable",
     "quiet",
 ]

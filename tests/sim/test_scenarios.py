@@ -76,3 +76,9 @@ def test_found_repair_is_told_when_a_broken_record_lowers_a_head() -> None:
 def test_what_rots_before_anybody_else_has_it_is_no_liveness_fault() -> None:
     """n3's own frame broke before it was sent to anybody: nothing can bring it back. The nemesis spares such now."""
     replay("chaos-folding-248")
+
+
+def test_found_a_log_keeps_its_name_before_its_first_frame() -> None:
+    """n3 was handed rights, had written nothing itself yet, and lost its power: it came back under another name, since
+    a log's name was on disk with its first frame only. The rights were nobody's."""
+    find("tickets")(2)
