@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from crdt.buffer import CausalBuffer
-from crdt.causal import Op, Path, as_keys
+from crdt.causal import as_keys
 from crdt.change import Change
 from crdt.clock import INDEX_BITS, ONE
 from crdt.errors import ActorReused, LogClosed

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crdt import Document, LogClosed
+from crdt import Document
 from tests.crdt.oracle import RULES, value_of
 from tests.laws import joined, require_join_laws, require_same, require_sound
 from tests.strategies import History, actions, commands, run, wire
