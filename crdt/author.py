@@ -106,10 +106,16 @@ class Author:
             )
         ) and (at == len(other.starts) or self.count < other.starts[at])  # fmt: skip
 
+    def at(self, element: Element) -> int:
+        """The place in ``spans`` of the one that holds an element."""
+        firsts = self.firsts
+        if element >= firsts[-1]:
+            return len(firsts) - 1  # most edits are where one types
+        return bisect_right(firsts, element) - 1 if element > firsts[0] else 0
+
     def span(self, element: Element) -> tuple[Span, int]:
         """The span of an element it has, and the offset there."""
-        at = bisect_right(self.firsts, element) - 1
-        span = self.spans[at]
+        span = self.spans[self.at(element)]
         return span, (element - span.first) >> INDEX_BITS
 
     def enter(self, span: Span) -> None:

@@ -263,7 +263,9 @@ class _Reader:
 
     def __init__(self) -> None:
         self._known = 0
-        self.item = self.body = self.standalone = self._not_yet
+        self.item: Callable[[Any], Any] = _not_yet
+        self.body: Callable[[Any], Any] = _not_yet
+        self.standalone: Callable[[Any], Any] = _not_yet
 
     def renew(self) -> None:
         """Learn the operations that were registered meanwhile."""
@@ -285,9 +287,9 @@ class _Reader:
         self.body = msgspec.msgpack.Decoder(body).decode
         self.standalone = msgspec.msgpack.Decoder(standalone).decode
 
-    @staticmethod
-    def _not_yet(raw: Any) -> Any:
-        raise msgspec.ValidationError("no operation is known yet")
+
+def _not_yet(raw: Any) -> Any:
+    raise msgspec.ValidationError("no operation is known yet")
 
 
 _OUTSIDE: tuple[Any, ...] = (

@@ -26,6 +26,15 @@ class Insert(Op):
 
     place: Place
 
+    def perform(self, store: Any, dot: Dot, refs: Sequence[int], stamp: int) -> None:
+        place, content = self.place, self.content  # type: ignore[attr-defined]
+        author = store.authors.get(dot & INDEX_MASK)
+        if (
+            author is None or type(place) is not int or (dot >> INDEX_BITS) - place != author.last
+            or not store.type_on(author, dot, content)
+        ):  # fmt: skip
+            store.insert(dot, content[:], store.hook_of(place, dot, refs))
+
     def check(self, needs: Needs) -> None:
         if type(self.path) is not str or len(self.path) > SHORT_KEY:
             check_path(self.path)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from crdt.buffer import CausalBuffer
-from crdt.causal import Op, Path, as_keys
+from crdt.causal import Path, as_keys
 from crdt.change import Change
 from crdt.clock import INDEX_BITS, ONE
 from crdt.errors import ActorReused
@@ -57,8 +56,8 @@ class Intake(Writer):
                 return False
             upcoming += len(change.ops)
         dot = first << INDEX_BITS | index
-        latest = 0
-        kind = None
+        latest, kind = 0, None
+        path: Path = ""
         for change in batch:
             stamp = change.hlc
             if stamp > latest:

@@ -15,7 +15,8 @@ from crdt.clock import INDEX_BITS, INDEX_MASK, Dot
 from crdt.cursor import SequenceHandle
 from crdt.edits import DISTANCE_MAX, OFFSET_MAX, Erase, Insert
 from crdt.errors import InvalidBytes
-from crdt.sequence import Hook, SequenceStore
+from crdt.fugue import Hook
+from crdt.sequence import SequenceStore
 from crdt.spans import Span
 from crdt.value import VALUE_BYTES_MAX, Value, check_packed, pack, unpack
 
@@ -27,9 +28,6 @@ class InsertValues(Insert, tag=13):
 
     adds: ClassVar[bool] = True
     content: list[bytes]
-
-    def perform(self, store: ListStore, dot: Dot, refs: Sequence[int], stamp: int) -> None:
-        store.insert(dot, self.content[:], store.hook_of(self.place, dot, refs))
 
     def check(self, needs: Needs) -> None:
         Insert.check(self, needs)
@@ -113,7 +111,7 @@ class ListStore(SequenceStore):
 
     def _order(self, move: tuple[int, Element]) -> tuple[int, bytes, int]:
         turn, slot = move
-        return turn, *self.rank(slot)
+        return turn, self.names.names[slot & INDEX_MASK].encode(), slot >> INDEX_BITS
 
     def _raw(self, element: Element) -> bytes | None:
         """What shows in this very place."""

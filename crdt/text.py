@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, ClassVar, overload
 
 from crdt.actors import ActorTable
 from crdt.causal import Needs, register
-from crdt.clock import INDEX_BITS, Dot
+from crdt.clock import INDEX_BITS
 from crdt.cursor import SequenceHandle
 from crdt.difference import Edit, difference
 from crdt.edits import Erase, Insert
 from crdt.errors import InvalidBytes, InvalidValue
-from crdt.sequence import ROOT, SequenceStore
+from crdt.fugue import ROOT
+from crdt.sequence import SequenceStore
 from crdt.value import VALUE_BYTES_MAX
 
 CHUNK = VALUE_BYTES_MAX // 4  # as many code points surely fit
@@ -23,9 +23,6 @@ class InsertText(Insert, tag=11):
 
     adds: ClassVar[bool] = True
     content: str
-
-    def perform(self, store: TextStore, dot: Dot, refs: Sequence[int], stamp: int) -> None:
-        store.insert(dot, self.content, store.hook_of(self.place, dot, refs))
 
     def check(self, needs: Needs) -> None:
         Insert.check(self, needs)
