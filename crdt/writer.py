@@ -172,9 +172,9 @@ class Writer:
         parent, key = self._root, path
         if type(path) is not str:
             key = path[-1]
-            for each in path[:-1]:
-                below = parent.children.get(each)
-                parent = below if below.__class__ is MapStore else parent.open(each, MapStore)
+            for above in (path[0],) if len(path) == 2 else path[:-1]:
+                below = parent.children.get(above)
+                parent = below if below.__class__ is MapStore else parent.open(above, MapStore)
         if store is None:
             return parent
         slot = parent.children.get(key)  # type: ignore[arg-type]
