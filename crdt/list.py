@@ -10,7 +10,7 @@ from msgspec import Meta
 from crdt import columns
 from crdt.actors import ActorTable
 from crdt.author import Author, Element
-from crdt.causal import Names, Needs, Thaw, register
+from crdt.causal import SHORT_KEY, Names, Needs, Thaw, register
 from crdt.clock import INDEX_BITS, INDEX_MASK, Dot
 from crdt.cursor import SequenceHandle
 from crdt.edits import DISTANCE_MAX, OFFSET_MAX, Erase, Insert
@@ -27,12 +27,12 @@ class InsertValues(Insert, tag=13):
     """Put values in, at least one; each as its canonical bytes."""
 
     adds: ClassVar[bool] = True
-    content: list[bytes]
+    content: Annotated[list[bytes], Meta(min_length=1, max_length=OFFSET_MAX - 1)]
 
     def check(self, needs: Needs) -> None:
-        Insert.check(self, needs)
-        if not 0 < len(self.content) < OFFSET_MAX:
-            raise InvalidBytes("no values, or too many")
+        path = self.path
+        if type(self.place) is not int or type(path) is not str or len(path) > SHORT_KEY:
+            self.check_place(needs)
         for raw in self.content:
             check_packed(raw)
 
@@ -59,7 +59,7 @@ class Move(Insert, tag=15):
         return store.element(dot & INDEX_MASK, (dot >> INDEX_BITS) - seq, offset)
 
     def check(self, needs: Needs) -> None:
-        Insert.check(self, needs)
+        self.check_place(needs)
         who, seq, offset = self.element
         if who:
             needs.see(who - 1, seq)

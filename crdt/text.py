@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, overload
+from typing import Annotated, Any, ClassVar, overload
+
+from msgspec import Meta
 
 from crdt.actors import ActorTable
-from crdt.causal import Needs, register
+from crdt.causal import SHORT_KEY, Needs, register
 from crdt.clock import INDEX_BITS
 from crdt.cursor import SequenceHandle
 from crdt.difference import Edit, difference
@@ -22,12 +24,14 @@ class InsertText(Insert, tag=11):
     """Put ``content`` in, at least one code point."""
 
     adds: ClassVar[bool] = True
-    content: str
+    content: Annotated[str, Meta(min_length=1, max_length=VALUE_BYTES_MAX)]
 
     def check(self, needs: Needs) -> None:
-        Insert.check(self, needs)
+        path = self.path
+        if type(self.place) is not int or type(path) is not str or len(path) > SHORT_KEY:
+            self.check_place(needs)
         size = len(self.content)
-        if not size or (size > CHUNK and len(self.content.encode()) > VALUE_BYTES_MAX):
+        if size > CHUNK and len(self.content.encode()) > VALUE_BYTES_MAX:
             raise InvalidBytes("a text of no allowed length")
 
 
