@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bench import rivals
+from bench import libraries
 from bench.editing import CONCURRENT, FOLDER, SEQUENTIAL, Ours, alone, schedule, sides, together, trace
-from bench.rivals import ACTOR, OPERATIONS, ROUNDS, SOMEWHERE, WALL_MS, WORK, Run, in_turns, runs, spent
+from bench.libraries import ACTOR, OPERATIONS, ROUNDS, SOMEWHERE, WALL_MS, WORK, Run, in_turns, runs, spent
 from crdt import Document
 
 __all__ = ["Ours", "run", "schedule"]
@@ -223,7 +223,7 @@ def profile(work: Run | Callable[[], Any], stage: int | None = None, rows: int =
     if stage is None:
         profiler.runcall(work)
     else:
-        rivals.spies = iter((*[None] * stage, profiler))
+        libraries.spies = iter((*[None] * stage, profiler))
         work()
     timed: dict[Any, Any] = pstats.Stats(profiler).stats  # type: ignore[attr-defined]
     whole = sum(each[2] for each in timed.values())

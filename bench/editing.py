@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from bench.rivals import WALL_MS, Run, Spent, loro, pycrdt, spent
+from bench.libraries import WALL_MS, Run, Spent, loro, pycrdt, spent
 from crdt import Change, Document
 
 SEQUENTIAL = ("sveltecomponent", "json-crdt-patch", "rustcode", "seph-blog1_ascii")

@@ -6,7 +6,6 @@ follow each other in order, number and tree, and all show or all do not; so the 
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -154,14 +153,18 @@ def _index(store: SequenceStore, spans: list[Span]) -> None:
     for span in sorted(spans, key=_first):
         first = span.first
         actor, number = first & INDEX_MASK, first >> INDEX_BITS
-        if number != following[actor]:
-            raise InvalidBytes("elements that are missing, or there twice")
-        following[actor] = number + span.size
         author = store.authors[actor]
+        if number != following[actor]:
+            if number < following[actor]:
+                raise InvalidBytes("elements that are there twice")
+            author.has_gaps = True
+        following[actor] = number + span.size
         author.firsts.append(first)
         author.spans.append(span)
-    if any(following[actor] != author.count + 1 for actor, author in store.authors.items()):
-        raise InvalidBytes("elements that are missing")
+    for actor, author in store.authors.items():
+        if not author.spans or following[actor] > author.count + 1:
+            raise InvalidBytes("elements of no operation, or operations of no element")
+        author.has_gaps |= following[actor] <= author.count
     store.spans = Spans(spans)
 
 
@@ -196,17 +199,17 @@ def _hang(store: SequenceStore, spans: list[Span]) -> None:
     hooked_by_splits, store.hooked = store.hooked, hooked
     for hook, held in hooked_by_splits.items():
         hooked.setdefault(hook, held)
-    order = store.spans if was_split else spans
-    if not all(map(operator.is_, _tree(hooked), order)) or sum(1 for _ in _tree(hooked)) != sum(1 for _ in order):
+    if list(in_order(hooked)) != list(store.spans if was_split else spans):
         raise InvalidBytes("elements in disorder")
 
 
 def read(store: SequenceStore) -> Iterator[Span]:
     """Spans as the tree is read: left ones first. Those that hang on nothing are not reached."""
-    return _tree(store.hooked)
+    return in_order(store.hooked)
 
 
-def _tree(hooked: Any) -> Iterator[Span]:
+def in_order(hooked: Any) -> Iterator[Span]:
+    """Spans as the tree of what hangs where is read."""
     below = hooked.get(ROOT, ())
     stack = list(reversed(below)) if type(below) in (list, tuple) else [below]
     while stack:

@@ -16,6 +16,7 @@ from crdt.spans import Span, Spans
 
 Hook: TypeAlias = int  # where an element hangs: element << 1, plus 1 to the right of it; ROOT to the right of nothing
 ROOT: Hook = 1
+NOTHING = Span(0, 0, None, 0, live=False)
 SPAN_MAX = 1024  # elements: putting one more at the end copies the span
 
 
@@ -27,7 +28,8 @@ class Fugue:
            never mixed, forwards or backwards.
     Cost   edit and index O(log n), typing on a fraction of a span; an edit in the middle of a span also moves the rest
            of its author's index of spans (4 us at 30,000); beside concurrent insertions at the very same place, a step
-           a span of those. About 240 B a span. Removed elements stay as numbers, without content.
+           a span of those. About 240 B a span. Removed elements stay as numbers, without content, until they are
+           forgotten (``purge``).
     """
 
     __slots__ = ()
@@ -48,15 +50,46 @@ class Fugue:
             element = span.first + (offset << INDEX_BITS)
             if offset + 1 < span.size:
                 return (element + ONE) << 1
-            if element << 1 | 1 not in self.hooked:
-                return element << 1 | 1
+            right = element << 1 | 1
+            if right not in self.hooked:
+                return right
             following = self.spans.after(span)
         else:
-            following = self.spans.first()
+            right, following = ROOT, self.spans.first()
             if following is None:
                 return ROOT
         assert following is not None, "what hangs to the right of an element follows it"
-        return following.first << 1
+        return following.first << 1 if following.live else self._past_hidden(right, following)
+
+    def _past_hidden(self, right: Hook, following: Span) -> Hook:
+        """``hook`` where hidden elements follow. Those on which nothing hangs that shows are as if they were not there,
+        so that they can be forgotten once everybody has seen it (``purge``). O(hidden spans that follow)."""
+        hidden: dict[Span, None] = {}
+        visible: Span | None = following
+        while visible is not None and not visible.live:
+            hidden[visible] = None
+            visible = self.spans.after(visible)
+        if visible is None or self._within(right, hidden) is not None:
+            return right
+        span = following
+        while not span.live:
+            last = self._within(span.first + (span.size - 1 << INDEX_BITS) << 1 | 1, hidden)
+            if last is None:
+                break
+            after = self.spans.after(span if last is NOTHING else last)
+            assert after is not None, "something that shows follows"
+            span = after
+        return span.first << 1
+
+    def _within(self, hook: Hook, hidden: dict[Span, None]) -> Span | None:
+        """The last span of all that hangs at ``hook``, ``NOTHING`` if nothing does; ``None`` if not all are hidden."""
+        last = NOTHING
+        while (held := self.hooked.get(hook)) is not None:
+            last = held[-1] if type(held) is list else held  # type: ignore[assignment]
+            if last not in hidden:
+                return None
+            hook = last.first + (last.size - 1 << INDEX_BITS) << 1 | 1
+        return last
 
     # -- putting in --------------------------------------------------------------------------------------------------
 
@@ -77,7 +110,7 @@ class Fugue:
         commonest edit. False, and nothing done, if that span cannot grow."""
         span = author.spans[-1]
         if (
-            not span.live or span.size >= SPAN_MAX
+            not span.live or span.size >= SPAN_MAX or author.has_gaps
             or (author.count << INDEX_BITS | dot & INDEX_MASK) << 1 | 1 in self.hooked
         ):  # fmt: skip
             return False

@@ -9,7 +9,7 @@ from crdt.buffer import CausalBuffer
 from crdt.causal import Path, as_keys
 from crdt.change import Change
 from crdt.clock import INDEX_BITS, ONE
-from crdt.errors import ActorReused
+from crdt.errors import ActorReused, LogClosed
 from crdt.events import Event, events_at
 from crdt.writer import Writer
 
@@ -35,7 +35,8 @@ class Intake(Writer):
 
         Returns what changed for an observer: one event for each place and origin, with the value after all of
         them. Nothing when ``events`` is false, which costs nothing. Raises ``CausalBufferFull`` before anything
-        changed, or ``ActorReused`` after the changes before the wrong one.
+        changed, ``ActorReused`` after the changes before the wrong one, or ``LogClosed`` after all that is not beyond
+        the end of a closed log.
         """
         batch = changes if type(changes) is list else list(changes)
         if self._transaction is not None or self._buffer.held or not batch:
@@ -44,7 +45,7 @@ class Intake(Writer):
         # the general one, once for all what that does for each.
         author = batch[0].actor
         index = self.actors.indices.get(author, self.index)
-        if index == self.index:
+        if index == self.index or index in self._root.closed:
             return self._apply_each(batch, events)
         first = upcoming = self._clock[index] + 1
         for change in batch:
@@ -90,22 +91,59 @@ class Intake(Writer):
             self._settled()
         self._buffer.require_room(batch, self._count)
         out: list[Change] | None = [] if events else None
+        closed, refused = self._root.closed, []
         for change in batch:
             index = self._intern(change.actor)
-            if change.seq == self._clock[index] + 1 and self._missing(change) is None:
+            if closed and index in closed and self._is_beyond(change, index):
+                refused.append(change)
+            elif change.seq == self._clock[index] + 1 and self._missing(change) is None:
                 self._admit(change, index, out)
                 if self._buffer.held:
                     self._drain([index], out)
             else:
                 self._set_aside(change, index)
+        while refused:
+            left = self._offered_again(refused, out)
+            if len(left) == len(refused):
+                raise self._refusal(left, out)
+            refused = left
         return self._events_of(out) if out else []
+
+    def _is_beyond(self, change: Change, index: int) -> bool:
+        """Whether it lies beyond the end of its closed log, and nothing that may enter rests on it."""
+        end = self._root.closed[index]
+        return self._clock[index] < change.last > max(end, self._buffer.wanted(self.retired).get(change.actor, 0))
+
+    def _offered_again(self, refused: list[Change], out: list[Change] | None) -> list[Change]:
+        """Take in what is no longer beyond the end, since a later one of the batch rests on it. Returns the others."""
+        left = []
+        for change in refused:
+            index = self._intern(change.actor)
+            if self._is_beyond(change, index):
+                left.append(change)
+            elif change.seq == self._clock[index] + 1 and self._missing(change) is None:
+                self._admit(change, index, out)
+                self._drain([index], out)
+            else:
+                self._set_aside(change, index)
+        return left
+
+    def _refusal(self, refused: list[Change], out: list[Change] | None) -> LogClosed:
+        names: dict[str, tuple[int, int]] = {}
+        for change in refused:
+            first, last = names.get(change.actor, (change.seq, change.last))
+            names[change.actor] = min(first, change.seq), max(last, change.last)
+        ends = self.retired
+        error = LogClosed({actor: ends[actor] for actor in names}, names)
+        error.events = self._events_of(out) if out else []
+        return error
 
     def events_of(self, change: Change) -> list[Event]:
         """What ``change``, just applied or committed, means to an observer."""
         return self._events_of([change])
 
     def _events_of(self, changes: list[Change]) -> list[Event]:
-        touched = ((op.path, change.actor) for change in changes for op in change.ops)
+        touched = ((op.path, change.actor) for change in changes for op in change.ops if op.shows)
         return events_at(self._root, touched, self.actors, self.actor)
 
     def _set_aside(self, change: Change, index: int) -> None:
@@ -126,6 +164,8 @@ class Intake(Writer):
             index = advanced.pop()
             for change in self._buffer.ready(index, self._clock[index]):
                 author = self._intern(change.actor)
+                if author in self._root.closed and self._is_beyond(change, author):
+                    continue  # the log was closed while it waited
                 if change.seq == self._clock[author] + 1 and self._missing(change) is None:
                     self._admit(change, author, out)
                     advanced.append(author)
@@ -170,7 +210,3 @@ class Intake(Writer):
             if clock[index] < count:
                 return index, count
         return None
-
-    def _count(self, actor: str) -> int:
-        index = self.actors.find(actor)
-        return 0 if index is None else self._clock[index]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from crdt import columns
@@ -12,6 +12,7 @@ from crdt.causal import Clock, Names, Rows, Seen, Store, Thaw
 from crdt.clock import INDEX_BITS, INDEX_MASK, Dot
 from crdt.edits import Erase, Place
 from crdt.fugue import ROOT, Fugue, Hook
+from crdt.purge import level
 from crdt.spans import Span, Spans
 from crdt.union import unite
 
@@ -54,7 +55,7 @@ class SequenceStore(Fugue, Store):
         return self.content()
 
     def removed_count(self) -> int:
-        return sum(author.count for author in self.authors.values()) - self.spans.live
+        return sum(span.size for span in self.spans if not span.live)
 
     def dots(self) -> Iterator[Dot]:
         for actor, author in self.authors.items():
@@ -108,10 +109,12 @@ class SequenceStore(Fugue, Store):
             if not place or author is None:
                 return ROOT
             if place > 0:
-                if seq - place == author.last:
+                if seq - place == author.last and not author.has_gaps:
                     return author.count << INDEX_BITS + 1 | actor << 1 | 1
                 number = author.before(seq - place + 1, 0)
-                return (number << INDEX_BITS | actor) << 1 | 1 if author.before(seq - place, 0) < number else ROOT
+                if author.before(seq - place, 0) == number or (author.has_gaps and not author.has(number)):
+                    return ROOT
+                return (number << INDEX_BITS | actor) << 1 | 1
             element, side = self.element(actor, seq + place, 0), 0
         elif len(place) == 2:  # type: ignore[arg-type]
             back, code = place  # type: ignore[misc]
@@ -207,7 +210,21 @@ class SequenceStore(Fugue, Store):
         columns.thaw(self, columns.decode(plain, self.kind), names)
 
     def join(self, other: Any, mine: Clock, theirs: Clock) -> None:
+        level(self, other, mine, theirs)
         self.unite(other)
+
+    # -- forgetting --------------------------------------------------------------------------------------------------
+
+    def referred(self) -> Iterable[Element]:
+        """Elements that operations may name though they do not show where they are."""
+        return ()
+
+    def withdraw(self, actor: int, low: int, high: int) -> None:
+        """These elements are about to be forgotten."""
+        self.hide(actor, low, high)
+
+    def renamed(self, name: Callable[[Element], Element]) -> None:
+        """Elements are called otherwise from now on: 0, those that were forgotten."""
 
     def unite(self, other: SequenceStore) -> bool:
         """Take in the elements of ``other``, and hide what it hides. False, and nothing done, if both tell different
@@ -219,7 +236,7 @@ class SequenceStore(Fugue, Store):
         twin.names = self.names
         for actor, author in self.authors.items():
             other = twin.authors[actor] = Author()
-            other.count, other.last = author.count, author.last
+            other.count, other.last, other.has_gaps = author.count, author.last, author.has_gaps
             other.seqs, other.starts, other.widths = author.seqs[:], author.starts[:], author.widths[:]
         twins: dict[Element, Span] = {}
         for span in self.spans:

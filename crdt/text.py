@@ -14,6 +14,7 @@ from crdt.difference import Edit, difference
 from crdt.edits import Erase, Insert
 from crdt.errors import InvalidBytes, InvalidValue
 from crdt.fugue import ROOT
+from crdt.purge import Purge
 from crdt.sequence import SequenceStore
 from crdt.value import VALUE_BYTES_MAX
 
@@ -39,7 +40,11 @@ class EraseText(Erase, tag=12):
     """Remove code points."""
 
 
-@register(InsertText, EraseText)
+class PurgeText(Purge, tag=46):
+    """Forget removed code points, for good."""
+
+
+@register(InsertText, EraseText, PurgeText)
 class TextStore(SequenceStore):
     """A sequence of code points."""
 
@@ -145,6 +150,8 @@ class Text(SequenceHandle):
 def _carried(base: str, now: str, edits: list[Edit]) -> list[Edit]:
     """Edits of ``base`` as edits of ``now``: on a sequence that went the same way, where each letter is found again."""
     store = TextStore()
+    store.names = ActorTable()
+    store.names.intern("whoever")
     size = len(base)
     if size:
         store.insert(1 << INDEX_BITS, base, ROOT)
