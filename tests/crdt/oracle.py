@@ -65,9 +65,15 @@ def bounded(every: list[Operation], alive: list[Operation]) -> tuple[bool, Any]:
     return bool(alive), sum(max(0, held) for held in rights(alive).values())
 
 
-def register(every: list[Operation], alive: list[Operation]) -> tuple[bool, Any]:
+def ranked(every: list[Operation], alive: list[Operation]) -> list[Any]:
+    """Values of the writes nobody saw past, each once, the winner first."""
     left = sorted(unseen(alive, every), key=lambda each: (each.stamp, each.actor.encode(), each.seq))
-    return bool(left), left[-1].argument if left else None
+    return list({canonical(each.argument): each.argument for each in reversed(left)}.values())
+
+
+def register(every: list[Operation], alive: list[Operation]) -> tuple[bool, Any]:
+    left = ranked(every, alive)
+    return bool(left), left[0] if left else None
 
 
 def multi(every: list[Operation], alive: list[Operation]) -> tuple[bool, Any]:
@@ -159,8 +165,9 @@ def grown(every: list[Operation]) -> Leaf:
     return tree(ordered, hooks)
 
 
-def sequence(every: list[Operation], alive: list[Operation]) -> list[Any]:
-    """What shows: elements nobody removed, each where it was put in or at the move that counts."""
+def layout(every: list[Operation], alive: list[Operation]) -> list[tuple[Name, Any, bool]]:
+    """Elements in order, each once, where it was put in or at the move that counts: its name, what it holds, and
+    whether it shows, which it does unless somebody removed it."""
     erased = {name for each in every if each.verb == "erase" for name in each.argument}
     living = {(each.actor, each.seq) for each in alive}
     moves: dict[Any, list[Operation]] = {}
@@ -181,14 +188,18 @@ def sequence(every: list[Operation], alive: list[Operation]) -> list[Any]:
         if each.verb == "insert"
         for offset, value in enumerate(each.argument[1])
     }
-    shown = []
+    found = []
     for leaf in grown(every).read():
         if leaf.by is not None:
             name = leaf.by.actor, leaf.by.seq, leaf.name[2]
             what = leaf.shown if leaf.by.verb == "move" else name
-            if what not in erased and what[:2] in living and places.get(what, what) == name:
-                shown.append(content[what])
-    return shown
+            if places.get(what, what) == name:
+                found.append((what, content[what], what not in erased and what[:2] in living))
+    return found
+
+
+def sequence(every: list[Operation], alive: list[Operation]) -> list[Any]:
+    return [value for _, value, shows in layout(every, alive) if shows]
 
 
 def listed(every: list[Operation], alive: list[Operation]) -> tuple[bool, Any]:
@@ -236,3 +247,22 @@ def value_of(operations: list[Operation], above: tuple[str, ...] = ()) -> dict[s
     keys = {each.path[depth] for each in operations if len(each.path) > depth and each.path[:depth] == above}
     shown = {key: live(operations, (*above, key)) for key in sorted(keys)}
     return {key: kinds[0][1] for key, kinds in shown.items() if kinds}
+
+
+def conflicts_of(operations: list[Operation], above: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
+    """Path, types, what shows and what does not, wherever something does not: above before below, keys in order."""
+    alive = survive(operations)
+    found: list[tuple[Any, ...]] = []
+    for key in sorted(value_of(operations, above), key=canonical):
+        path = (*above, key)
+        kinds = live(operations, path)
+        others = []
+        for at, (kind, value) in enumerate(kinds):
+            every = [each for each in operations if each.kind == kind and each.path == path]
+            losers = ranked(every, [each for each in alive if each in every])[1:] if kind == "register" else []
+            others += losers if not at else [value, *losers]
+        if others:
+            found.append((path, tuple(kind for kind, _ in kinds), kinds[0][1], tuple(others)))
+        if any(kind == "map" for kind, _ in kinds):
+            found += conflicts_of(operations, path)
+    return found
