@@ -27,7 +27,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 soak: $(STAMP)
-	GOSSAMER_PATIENCE=1 GOSSAMER_KILLS=100 $(BIN)/python -m pytest -m 'soak or not soak' tests/lan tests/crdt tests/fuzz
+	GOSSAMER_PATIENCE=1 GOSSAMER_KILLS=100 $(BIN)/python -m pytest -m 'soak or not soak' tests/lan tests/mesh/messaging/test_kills.py tests/crdt tests/fuzz
 
 fuzz: $(STAMP)
 	if command -v uv >/dev/null 2>&1; then uv pip install --quiet --python $(BIN)/python --editable '.[fuzz]'; \

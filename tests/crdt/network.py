@@ -8,7 +8,7 @@ from typing import Any
 
 from crdt import Change, Document, HistoryCut, VectorClock
 from crdt.cursor import Cursor
-from tests.crdt.oracle import conflicts_of, layout, survive, value_of
+from tests.crdt.oracle import about, conflicts_of, layout, survive, value_of
 from tests.laws import require_join_laws, require_same, require_sound, state
 from tests.strategies import ACTORS, PATHS, Action, History, Replica, random_argument
 
@@ -127,7 +127,7 @@ class Network:
         assert repr(sorted_(told)) == repr(sorted_(conflicts_of(seen)))
         alive = survive(seen)
         for kind, path in {(each.kind, each.path): None for each in seen if each.kind in ("list", "text")}:
-            every = [each for each in seen if (each.kind, each.path) == (kind, path)]
+            every = about(seen, kind, path)
             self._require_cursors(doc, kind, path, layout(every, [each for each in alive if each in every]))
 
     def _require_cursors(self, doc: Document, kind: str, path: tuple[str, ...], elements: list[Any]) -> None:
@@ -135,10 +135,10 @@ class Network:
 
         handle = (List if kind == "list" else Text)(doc, path)
         if doc.find(path, handle._store) is None:
-            assert not any(shows for _, _, shows in elements)
+            assert not any(shows for _, shows in elements)
             return
         index = 0
-        for name, _, shows in elements:
+        for name, shows in elements:
             assert Cursor(handle, name).index == index, f"{name} of {path}"
             if shows:
                 assert handle.cursor(index).name == name

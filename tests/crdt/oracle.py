@@ -149,13 +149,17 @@ def tree(operations: list[Operation], hooks: Hooks) -> Leaf:
 
 
 def grown(every: list[Operation]) -> Leaf:
-    """The tree of all, each operation hung up by the paper's rule in the tree its author saw."""
+    """The tree of all, each operation hung up by the paper's rule in the tree its author saw, less the leaves of it
+    that showed nothing, and then what became a leaf so."""
     ordered = [each for each in every if each.verb in ("insert", "move")]
     ordered.sort(key=lambda each: sum(each.clock.values()))  # a causal order
     hooks: Hooks = {}
     for each in ordered:
         behind = each.argument[0]
-        read = list(tree([other for other in ordered if each.saw(other)], hooks).read())
+        seen = [other for other in every if each.saw(other)]
+        root = tree([other for other in ordered if each.saw(other)], hooks)
+        pruned(root, shown(seen, survive(seen)))
+        read = list(root.read())
         at = next(i for i, leaf in enumerate(read) if leaf.name == (behind[0].encode(), *behind[1:]))
         if read[at].right:
             actor, seq, offset = read[at + 1].name
@@ -165,12 +169,16 @@ def grown(every: list[Operation]) -> Leaf:
     return tree(ordered, hooks)
 
 
-def layout(every: list[Operation], alive: list[Operation]) -> list[tuple[Name, Any, bool]]:
-    """Elements in order, each once, where it was put in or at the move that counts: its name, what it holds, and
-    whether it shows, which it does unless somebody removed it."""
-    erased = {name for each in every if each.verb == "erase" for name in each.argument}
-    living = {(each.actor, each.seq) for each in alive}
-    moves: dict[Any, list[Operation]] = {}
+def pruned(leaf: Leaf, places: dict[Name, Any]) -> bool:
+    """Whether something under ``leaf`` shows; what does not is cut off."""
+    leaf.left = [each for each in leaf.left if pruned(each, places)]
+    leaf.right = [each for each in leaf.right if pruned(each, places)]
+    return bool(leaf.left or leaf.right) or (leaf.name[0].decode(), *leaf.name[1:]) in places
+
+
+def moved(every: list[Operation]) -> dict[Name, Name]:
+    """Where an element is that was moved: what the move that counts put in."""
+    moves: dict[Name, list[Operation]] = {}
     for each in every:
         if each.verb == "move":
             moves.setdefault(each.argument[1][0], []).append(each)
@@ -182,24 +190,42 @@ def layout(every: list[Operation], alive: list[Operation]) -> list[tuple[Name, A
     for what, of in moves.items():
         last = max(of, key=lambda each: (turn(each, of), each.actor.encode(), each.seq))
         places[what] = last.actor, last.seq, 0
-    content = {
-        (each.actor, each.seq, offset): value
+    return places
+
+
+def shown(every: list[Operation], alive: list[Operation]) -> dict[Name, Any]:
+    """Values nobody removed, by the place where they were put in or that the move that counts gave them."""
+    erased = {name for each in every if each.verb == "erase" for name in each.argument}
+    living = {(each.actor, each.seq) for each in alive}
+    places = moved(every)
+    return {
+        places.get(what, what): value
+        for each in every
+        if each.verb == "insert" and (each.actor, each.seq) in living
+        for offset, value in enumerate(each.argument[1])
+        if (what := (each.actor, each.seq, offset)) not in erased
+    }
+
+
+def layout(every: list[Operation], alive: list[Operation]) -> list[tuple[Name, bool]]:
+    """All elements in order, each once, where it is: its name, and whether it shows."""
+    places, showing = moved(every), shown(every, alive)
+    names = {
+        places.get(what, what): what
         for each in every
         if each.verb == "insert"
-        for offset, value in enumerate(each.argument[1])
+        for offset in range(len(each.argument[1]))
+        if (what := (each.actor, each.seq, offset))
     }
-    found = []
-    for leaf in grown(every).read():
-        if leaf.by is not None:
-            name = leaf.by.actor, leaf.by.seq, leaf.name[2]
-            what = leaf.shown if leaf.by.verb == "move" else name
-            if places.get(what, what) == name:
-                found.append((what, content[what], what not in erased and what[:2] in living))
-    return found
+    read = [(leaf.name[0].decode(), *leaf.name[1:]) for leaf in grown(every).read()]
+    return [(names[place], place in showing) for place in read if place in names]
 
 
 def sequence(every: list[Operation], alive: list[Operation]) -> list[Any]:
-    return [value for _, value, shows in layout(every, alive) if shows]
+    """What shows, in order."""
+    places = shown(every, alive)
+    names = [(leaf.name[0].decode(), *leaf.name[1:]) for leaf in grown(every).read()]
+    return [places[name] for name in names if name in places]
 
 
 def listed(every: list[Operation], alive: list[Operation]) -> tuple[bool, Any]:
@@ -226,12 +252,20 @@ RULES: dict[str, Any] = {
 }
 
 
+def about(operations: list[Operation], kind: str, path: tuple[str, ...]) -> list[Operation]:
+    """Those on one object; for a text or list deletes too, since where something hangs depends on what showed."""
+    every = [each for each in operations if each.kind == kind and each.path == path]
+    if kind in ("list", "text"):
+        every += [each for each in operations if not each.kind and path[: len(each.path)] == each.path]
+    return every
+
+
 def live(operations: list[Operation], path: tuple[str, ...]) -> list[tuple[str, Any]]:
     """Kinds and values of all that is live at ``path``, the one that shows first."""
     alive = survive(operations)
     found = []
     for kind, rule in RULES.items():
-        every = [each for each in operations if each.kind == kind and each.path == path]
+        every = about(operations, kind, path)
         there, value = rule(every, [each for each in alive if each in every])
         if there:
             found.append((kind, value))
@@ -258,7 +292,7 @@ def conflicts_of(operations: list[Operation], above: tuple[str, ...] = ()) -> li
         kinds = live(operations, path)
         others = []
         for at, (kind, value) in enumerate(kinds):
-            every = [each for each in operations if each.kind == kind and each.path == path]
+            every = about(operations, kind, path)
             losers = ranked(every, [each for each in alive if each in every])[1:] if kind == "register" else []
             others += losers if not at else [value, *losers]
         if others:
