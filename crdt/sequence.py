@@ -177,7 +177,7 @@ class SequenceStore(Fugue, Store):
                 entries.append((0, upcoming - seq, offset, last - seq, end))
             else:
                 entries.append((doc.refer(names[actor]) + 1, seq, offset, last - seq, end))
-        entries.sort(key=lambda each: (each[0], each[1] if each[0] else -each[1], each[2]))
+        entries.sort(key=_who)  # earlier operations of a transaction may have named actors in another order
         return [each for entry in entries for each in entry]
 
     def where(self, element: Element) -> Element:
@@ -287,6 +287,10 @@ class SequenceStore(Fugue, Store):
                 self.show(*piece)
         else:
             self.cut(*memento)
+
+
+def _who(entry: tuple[int, ...]) -> int:
+    return entry[0]
 
 
 def _first(span: Span) -> int:
