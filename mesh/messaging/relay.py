@@ -15,7 +15,24 @@ from collections.abc import Callable, Mapping
 import nacl.bindings as sodium
 import nacl.exceptions
 
-from mesh.messages import Abandon, LinkMessage, Post, Receipt, Relayed, Reply, Request, Send, decode, encode
+from mesh.messages import (
+    Abandon,
+    LinkMessage,
+    Post,
+    Receipt,
+    Relayed,
+    Reply,
+    Request,
+    Send,
+    StreamEnd,
+    StreamGrant,
+    StreamItem,
+    StreamOpen,
+    StreamStop,
+    decode,
+    encode,
+    with_hops,
+)
 from transport.base import Env, Lane, Link
 from transport.errors import PeerFault
 from transport.identity import Identity, Mesh, NodeId, signed_bytes
@@ -27,7 +44,9 @@ KEYS_MAX = 1024  # shared keys kept: one costs 100 us to compute
 NONCE_BYTES = 24
 PURPOSE = b"relay"
 
-CARRIED = (Send, Request, Reply, Abandon, Post, Receipt)  # what may travel so; the rest is between neighbours
+CARRIED = (  # what may travel so; the rest is between neighbours
+    Send, Request, Reply, Abandon, Post, Receipt, StreamOpen, StreamItem, StreamGrant, StreamEnd, StreamStop,
+)  # fmt: skip
 
 
 class Relay:
@@ -65,10 +84,11 @@ class Relay:
         header = self._header(to, self._identity.id, number)
         box = nonce + bytes(sodium.crypto_aead_xchacha20poly1305_ietf_encrypt(encode(message), header, nonce, key))
         self._note(self._identity.id, number)
-        return self._hand_on(Relayed(to, self._identity.id, number, HOPS_MAX, box), None)
+        message = Relayed(to, self._identity.id, number, HOPS_MAX, box)
+        return self._hand_on(message, encode(message), None)
 
-    def on_message(self, peer: NodeId, message: Relayed) -> None:
-        """``peer`` handed this on. For us: open it; for others: hand it on, once."""
+    def on_message(self, peer: NodeId, message: Relayed, raw: bytes) -> None:
+        """``peer`` handed this on. For us: open it; for others: hand the bytes on as they came, once, one hop less."""
         sender, to = NodeId(message.sender), NodeId(message.to)
         if (message.sender, message.number) in self._seen:
             return  # by another way, or our own in a circle
@@ -79,8 +99,7 @@ class Relay:
             self._dropped["no way on"] += 1
         else:
             self.heard(sender, peer)
-            onward = Relayed(message.to, message.sender, message.number, message.hops - 1, message.box)
-            if not self._hand_on(onward, peer):
+            if not self._hand_on(message, with_hops(raw, message.hops - 1), peer):
                 self._dropped["no way on"] += 1
 
     def _open(self, sender: NodeId, peer: NodeId, message: Relayed) -> None:
@@ -100,9 +119,9 @@ class Relay:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _hand_on(self, message: Relayed, source: NodeId | None) -> bool:
+    def _hand_on(self, message: Relayed, raw: bytes, source: NodeId | None) -> bool:
         """To its receiver, else the way its frames come from, else to everybody. Whether somebody took it."""
-        raw, to = encode(message), NodeId(message.to)
+        to = NodeId(message.to)
         for nearer in (to, self._paths.get(to)):
             if nearer is not None and nearer != source and (link := self._links.get(nearer)) is not None:
                 return link.try_send(Lane.DIRECT, raw)

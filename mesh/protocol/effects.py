@@ -60,6 +60,13 @@ class LinkClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """There is a message for ``member``: a link to it is worth a dial."""
+
+    member: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class DialRefused:
     """Every known address of ``member`` was dialled. ``refused``: all hosts answered that nobody listens there."""
 
@@ -156,8 +163,8 @@ class Leave:
 
 
 Event: TypeAlias = (
-    Started | LinkUp | LinkClosed | DialRefused | Received | Heard | Arriving | Held | PushRefused | Repeated | Gap
-    | Forked | TimerFired | LoopLate | Leave
+    Started | LinkUp | LinkClosed | Wanted | DialRefused | Received | Heard | Arriving | Held | PushRefused | Repeated
+    | Gap | Forked | TimerFired | LoopLate | Leave
 )  # fmt: skip
 
 # -- effects: what is to be done -------------------------------------------------------------------------------------
