@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 from crdt.actors import ActorTable
 from crdt.causal import SHORT_KEY, Clock, Names, Needs, Op, Rows, Seen, Store, Thaw, check_path, register
@@ -19,7 +20,7 @@ AMOUNT_MAX = (1 << 63) - 1
 class Increment(Op, tag=1):
     """Add ``amount``, negative to decrement."""
 
-    amount: int
+    amount: Annotated[int, Meta(ge=-AMOUNT_MAX, le=AMOUNT_MAX)]
 
     def perform(self, store: CounterStore, dot: Dot, refs: Sequence[int], stamp: int) -> None:
         index = dot & INDEX_MASK
@@ -32,10 +33,9 @@ class Increment(Op, tag=1):
             store.number += amount
 
     def check(self, needs: Needs) -> None:
-        if type(self.path) is not str or len(self.path) > SHORT_KEY:
-            check_path(self.path)
-        if not -AMOUNT_MAX <= self.amount <= AMOUNT_MAX:
-            raise InvalidBytes("an amount of more than 64 bits")
+        path = self.path
+        if type(path) is not str or len(path) > SHORT_KEY:
+            check_path(path)
 
 
 @register(Increment)

@@ -114,6 +114,9 @@ class SetStore(Store):
     def is_live(self) -> bool:
         return bool(self.added)
 
+    def is_bottom(self) -> bool:
+        return not self.added
+
     def value(self, names: ActorTable) -> Value:
         return [unpack(raw) for raw in sorted(self.members())]
 

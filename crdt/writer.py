@@ -161,26 +161,24 @@ class Writer:
         self._become(actor)
 
     def _perform(self, op: Op, dot: Dot, refs: list[int], stamp: int) -> None:
-        path, store = op.path, op.store
-        root = self._root
-        if type(path) is str:
-            parent, key = root, path
-        else:
-            parent, key = root, path[-1]
+        store = op.store
+        slot = self._opened(op.path, store)
+        op.perform(slot, dot, refs, stamp)
+        if op.removes and self._transaction is None and (store is None or slot.is_bottom()):
+            self._root.prune(as_keys(op.path))
+
+    def _opened(self, path: Path, store: type[Store] | None) -> Any:
+        """The object at ``path``, made at need; for no ``store`` the map that holds the last key."""
+        parent, key = self._root, path
+        if type(path) is not str:
+            key = path[-1]
             for each in path[:-1]:
                 below = parent.children.get(each)
                 parent = below if below.__class__ is MapStore else parent.open(each, MapStore)
         if store is None:
-            op.perform(parent, dot, refs, stamp)
-        else:
-            slot: Any = parent.children.get(key)
-            if slot.__class__ is not store:
-                slot = parent.open(key, store)
-            op.perform(slot, dot, refs, stamp)
-            if not op.removes or not slot.is_bottom():
-                return
-        if self._transaction is None:
-            root.prune(as_keys(path))
+            return parent
+        slot = parent.children.get(key)  # type: ignore[arg-type]
+        return slot if slot.__class__ is store else parent.open(key, store)  # type: ignore[arg-type]
 
     def _commit(self, ops: tuple[Op, ...] | list[Op], seq: int, stamp: int) -> None:
         names = self._names

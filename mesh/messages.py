@@ -172,9 +172,10 @@ class SnapshotPart(LinkMessage, frozen=True, tag=27):
 
 
 class Durable(LinkMessage, frozen=True, tag=28):
-    """Logs as far as my disk has them, for confirmation and the stable cut. ``Have`` entries, changed ones only.
+    """Logs as far as my disk has them, for confirmation and the stable cut.
 
-    ``number`` answers ``ConfirmAsk`` of that number; 0 when nobody asked.
+    ``number`` answers ``ConfirmAsk`` of that number; 0 answers ``DurableAsk``. These three also travel sealed, through
+    others, between members that have no link (``Relayed``).
     """
 
     number: NUMBER
@@ -188,6 +189,12 @@ class ConfirmAsk(LinkMessage, frozen=True, tag=29):
     stream: STREAM
     origin: ORIGIN
     seq: SEQ
+
+
+class DurableAsk(LinkMessage, frozen=True, tag=32):
+    """I want to fold these logs, and my disk has them so far. Tell me by ``Durable`` how far yours has them."""
+
+    entries: Annotated[list[Have], Meta(max_length=ENTRIES_MAX)]
 
 
 class Evidence(LinkMessage, frozen=True, tag=30):
@@ -332,7 +339,8 @@ class UnknownKind(LinkMessage, frozen=True, tag=60):
 AnyMessage: TypeAlias = (
     Rumour | Records | Probe | ProbeAck | ProbeFor | ProbeVerdict
     | Contact | Shuffle | Disconnect
-    | IHave | Graft | Prune | Digest | Vector | Want | SnapshotPart | Durable | ConfirmAsk | Evidence | Gone
+    | IHave | Graft | Prune | Digest | Vector | Want | SnapshotPart | Durable | ConfirmAsk | DurableAsk
+    | Evidence | Gone
     | Send | Request | Reply | Abandon | StreamOpen | StreamItem | StreamGrant | StreamEnd | StreamStop
     | Post | Receipt | Relayed | UnknownKind
 )  # fmt: skip

@@ -22,12 +22,15 @@ from mesh.messages import (
     ConfirmAsk,
     Digest,
     Durable,
+    DurableAsk,
     Evidence,
     Gone,
     IHave,
     KindUnknown,
     LinkMessage,
     Post,
+    Probe,
+    ProbeAck,
     Receipt,
     Relayed,
     Reply,
@@ -57,6 +60,7 @@ from mesh.messaging.relay import Relay
 from mesh.messaging.stream import Streams
 from mesh.messaging.topic import Topics
 from mesh.protocol import effects as do
+from mesh.protocol.antientropy import SWEEP
 from mesh.protocol.facts import (
     Fact,
     PeerMisbehaved,
@@ -75,7 +79,7 @@ from transport.link import EstablishedLink, Refusal
 log = logging.getLogger("gossamer")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
-HEARTBEAT_NS = 100 * MILLISECOND  # how often the loop's own lateness is measured
+HEARD_NS = 100 * MILLISECOND  # once in so long is enough to know that a peer lives
 LATE_NS = 50 * MILLISECOND  # below this, lateness says nothing
 DRAIN_LOOK_S = 0.005  # how often a node that stops looks whether its lanes are empty
 SERVE_BYTES = 256 << 10  # read from the journal at a time, per peer
@@ -103,11 +107,11 @@ class Runtime:
         self._tell_node, self._dropped = tell, dropped
         self._timers: dict[Hashable, Timer] = {}
         self._serving: dict[NodeId, _Serving] = {}
-        self._heard: set[NodeId] = set()
+        self._heard: dict[NodeId, int] = {}  # linked peers: when the stack was last told that something came
+        self._late_until = 0  # up to here this loop's lateness was told
         self._transfer = 0
         self.compared = asyncio.Event()  # a peer has said what it holds, so also how much of our own log
         self._closed = False
-        self._heartbeat: Timer | None = None
         self._queue: deque[do.Event] = deque()
         self._busy = False
         self._members_version = 0
@@ -120,7 +124,7 @@ class Runtime:
         )  # fmt: skip
         self.spaces = Spaces(
             env, identity, mesh, storage, config=config.state, tell=self.tell, feed=self.feed, send=self._send,
-            on_fault=self._on_fault,
+            reach=self._report, on_fault=self._on_fault,
         )  # fmt: skip
         self.causes = Causes(env.rng("causes"))
         self.loopback = Loopback(
@@ -167,8 +171,6 @@ class Runtime:
     def start(self, addresses: tuple[str, ...]) -> None:
         """The node listens at ``addresses``; from now on it may be found. Called again when they change."""
         self.feed(do.Started(for_others(addresses)))
-        if self._heartbeat is None:
-            self._beat(self.env.mono())
 
     async def close(self, *, leave: bool = True) -> None:
         """Tell the others, make everything durable, end the links. Safe to call twice."""
@@ -183,8 +185,6 @@ class Runtime:
         if leave:
             self.feed(do.Leave())
         self._closed = True
-        if self._heartbeat is not None:
-            self._heartbeat.cancel()
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -256,21 +256,21 @@ class Runtime:
     def _set_timer(self, key: Hashable, after_ns: int) -> None:
         if old := self._timers.pop(key, None):
             old.cancel()
-        self._timers[key] = self.env.call_at(self.env.mono() + after_ns, partial(self._ring, key))
+        due = self.env.mono() + after_ns
+        self._timers[key] = self.env.call_at(due, partial(self._ring, key, due))
 
-    def _ring(self, key: Hashable) -> None:
+    def _ring(self, key: Hashable, due: int) -> None:
+        """Whoever is late himself must not call others silent (Lifeguard): the stack is told so before the first of
+        the timers that were late together."""
         self._timers.pop(key, None)
-        self.feed(do.TimerFired(key))
-
-    def _beat(self, due: int) -> None:
-        """Measure how late this loop runs: whoever is late himself must not call others silent (Lifeguard)."""
         now = self.env.mono()
-        self._heard.clear()
-        if (late := now - due) > LATE_NS:
-            self.feed(do.LoopLate(late))
-        for peer in self.spaces.arriving():
-            self.feed(do.Arriving(peer))
-        self._heartbeat = self.env.call_at(now + HEARTBEAT_NS, partial(self._beat, now + HEARTBEAT_NS))
+        if now - due > LATE_NS and due >= self._late_until:
+            self._late_until = now
+            self.feed(do.LoopLate(now - due))
+        if key == SWEEP:
+            for peer in self.spaces.arriving():
+                self.feed(do.Arriving(peer))
+        self.feed(do.TimerFired(key))
 
     def tell(self, fact: Fact) -> None:
         """Log a fact, and pass it to the node's observers."""
@@ -295,6 +295,7 @@ class Runtime:
         peer = link.peer
         link.on_frame = partial(self._on_frame, link)
         link.on_writable = partial(self._on_writable, peer)
+        self._heard[peer] = self.env.mono()
         self.feed(do.LinkUp(peer, link.rtt_ns))
         self.spaces.linked(peer, True)
         self.topics.linked(peer)
@@ -306,6 +307,7 @@ class Runtime:
         if link.fault is not None:
             self.tell(PeerMisbehaved(link.peer, link.fault.rule))
         self._serving.pop(link.peer, None)
+        self._heard.pop(link.peer, None)
         self.spaces.linked(link.peer, False)
         if self.stack.overlay.cause(link.peer, cause) != "evicted":  # that peer is well, and so is the way over others
             self.direct.lost(link.peer)
@@ -333,10 +335,8 @@ class Runtime:
 
     def _on_frame(self, link: Link, lane: Lane, raw: bytes) -> None:
         peer = link.peer
-        if peer not in self._heard:  # once a heartbeat is enough to know that it lives
-            self._heard.add(peer)
-            self.feed(do.Heard(peer))
         if is_signed_frame(raw):
+            self._lives(peer)
             room = self.topics if kind_of(raw) == KIND_TOPIC else self.spaces
             room.receive(peer, raw, partial(link.consumed, lane, len(raw)))
             return
@@ -351,29 +351,44 @@ class Runtime:
             link.consumed(lane, len(raw))
             return
         match message:
+            case Probe() | ProbeAck():
+                self._receive(peer, message)
             case UnknownKind():
                 self._dropped["a kind of message a peer does not know"] += 1
             case Relayed():
                 self.relay.on_message(peer, message, raw)
-            case SnapshotPart() | Durable() | ConfirmAsk() | Evidence():
+            case SnapshotPart() | Durable() | ConfirmAsk() | DurableAsk() | Evidence():
                 self.spaces.on_message(peer, message)
             case Gone():
                 self.topics.on_gone(peer, message)
             case IHave():
                 self.topics.on_ihave(message)
-                self.feed(do.Received(peer, message))
+                self._receive(peer, message)
             case Vector(entries):
                 self.spaces.peer_holds(peer, entries)  # a peer that knows more of our own log than we do
                 self.compared.set()
-                self.feed(do.Received(peer, message))
+                self._receive(peer, message)
             case Digest(digest):
                 if digest == self.stack.logs.digest():
                     self.compared.set()
-                self.feed(do.Received(peer, message))
+                self._receive(peer, message)
             case _:
                 if not self._deliver(peer, message):
-                    self.feed(do.Received(peer, message))
+                    self._receive(peer, message)
+        self._lives(peer)
         link.consumed(lane, len(raw))
+
+    def _lives(self, peer: NodeId) -> None:
+        """Something came from ``peer``: tell the stack, unless it saw that itself or was told just now."""
+        now, told = self.env.mono(), self._heard.get(peer)
+        if told is not None and now - told >= HEARD_NS:
+            self._heard[peer] = now
+            self.feed(do.Heard(peer))
+
+    def _receive(self, peer: NodeId, message: LinkMessage) -> None:
+        """``message`` is the stack's."""
+        self._heard[peer] = self.env.mono()
+        self.feed(do.Received(peer, message))
 
     # -- frames out ------------------------------------------------------------------------------------------------
 
@@ -392,6 +407,8 @@ class Runtime:
                 self.streams.on_message(sender, message)
             case StreamOpen() | StreamGrant() | StreamStop():
                 self.feeds.on_message(sender, message)
+            case Durable() | ConfirmAsk() | DurableAsk():
+                self.spaces.on_message(sender, message)
             case _:
                 return False
         return True
@@ -415,6 +432,10 @@ class Runtime:
             return False
         self.feed(do.Wanted(peer))
         return True
+
+    def _report(self, peer: NodeId, message: LinkMessage) -> bool:
+        """What members tell each other about their disks: small, so it goes as control where there is a link."""
+        return self._send_anyhow(peer, message, Lane.CONTROL)
 
     def _is_asked(self, peer: NodeId, slot: do.Slot) -> bool:
         ask = self.stack.logs.asked.get(slot)

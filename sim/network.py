@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from random import Random
 from typing import TYPE_CHECKING, Final
 
 from sim.faults import Cut, Latency, Rule
@@ -29,7 +30,9 @@ Tally = dict[str, int]
 class Path:
     """The way from one machine to another: its own streams of chance, its own ties."""
 
-    __slots__ = ("_judges", "_version", "dials", "name", "network", "receiver", "rng", "sender", "source")
+    __slots__ = (
+        "_judges", "_limits", "_streams", "_version", "dials", "name", "network", "receiver", "rng", "sender", "source",
+    )  # fmt: skip
 
     def __init__(self, network: Network, sender: Machine, receiver: Machine) -> None:
         self.network = network
@@ -40,14 +43,21 @@ class Path:
         self.dials = 0
         self._version = -1
         self._judges: list[Rule] = []
+        self._streams: dict[Rule, Random] = {}  # what each draws from here
+        self._limits: list[tuple[int, Rule]] = []
 
-    def rules(self) -> list[Rule]:
-        """The rules that cover this path now."""
-        if self._version != self.network.version:
-            self._version = self.network.version
-            sender, receiver = self.sender.name, self.receiver.name
-            self._judges = [rule for rule in self.network.rules if rule.covers(sender, receiver)]
-        return self._judges
+    def _look(self) -> None:
+        """Rules came or went: which cover this path now, and which limit it."""
+        self._version = self.network.version
+        sender, receiver = self.sender.name, self.receiver.name
+        self._judges = [rule for rule in self.network.rules if rule.covers(sender, receiver)]
+        self._limits = [(limit, rule) for rule in self._judges if (limit := rule.rate()) is not None]
+
+    def _stream(self, rule: Rule) -> Random:
+        found = self._streams.get(rule)
+        if found is None:
+            found = self._streams[rule] = self.network.seed.stream(f"net/{self.name}/{rule.key}")
+        return found
 
     def severed(self) -> bool:
         """Whether nothing can arrive now: a cut, or a receiver without power."""
@@ -55,7 +65,9 @@ class Path:
             return True
         if self.sender is self.receiver:
             return False
-        for rule in self.rules():
+        if self._version != self.network.version:
+            self._look()
+        for rule in self._judges:
             if rule.severs(self.sender.name, self.receiver.name):
                 rule.fire()
                 return True
@@ -69,8 +81,10 @@ class Path:
             tally["cut"] += 1
             return DROPPED
         delay = self.network.base.draw(self.rng)
-        for rule in self.rules():
-            verdict = rule.judge(size, self.network.seed.stream(f"net/{self.name}/{rule.key}"))
+        if self._version != self.network.version:
+            self._look()
+        for rule in self._judges:
+            verdict = rule.judge(size, self._stream(rule))
             if verdict.drop:
                 rule.fire()
                 tally["cut" if isinstance(rule, Cut) else "lost"] += 1
@@ -87,8 +101,9 @@ class Path:
 
     def rate(self) -> tuple[int, Rule] | None:
         """The tightest bandwidth limit on it."""
-        limits = [(limit, rule) for rule in self.rules() if (limit := rule.rate()) is not None]
-        return min(limits, key=lambda each: each[0]) if limits else None
+        if self._version != self.network.version:
+            self._look()
+        return min(self._limits, key=lambda each: each[0]) if self._limits else None
 
 
 class Network:

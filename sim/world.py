@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from sim.ambient import REPLACEMENTS, Ambient
+from sim.errors import SimError
 from sim.faults import Bandwidth, Clog, Cut, Fault, Latency, Loss, OneWay, Rule
-from sim.loop import SimError, SimLoop
+from sim.loop import SimLoop
 from sim.machine import Machine, Process
 from sim.network import Network
 from sim.node import Factory, SimNode

@@ -17,6 +17,9 @@ import nacl.exceptions
 
 from mesh.messages import (
     Abandon,
+    ConfirmAsk,
+    Durable,
+    DurableAsk,
     LinkMessage,
     Post,
     Receipt,
@@ -46,6 +49,7 @@ PURPOSE = b"relay"
 
 CARRIED = (  # what may travel so; the rest is between neighbours
     Send, Request, Reply, Abandon, Post, Receipt, StreamOpen, StreamItem, StreamGrant, StreamEnd, StreamStop,
+    ConfirmAsk, Durable, DurableAsk,
 )  # fmt: skip
 
 
