@@ -120,13 +120,9 @@ class Have(LinkMessage, frozen=True, tag=20):
 
 
 class IHave(LinkMessage, frozen=True, tag=21):
-    """What I could send you and did not (lazy push, Plumtree): one entry a log, however many frames.
-
-    ``to_all``: I am linked to every member I know, and tell all of them; so others need not.
-    """
+    """What I could send you and did not (lazy push, Plumtree): one entry a log, however many frames."""
 
     entries: Annotated[list[Have], Meta(max_length=ENTRIES_MAX)]
-    to_all: bool = False
 
 
 class Graft(LinkMessage, frozen=True, tag=22):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import heapq
-from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from itertools import count
 from random import Random
@@ -189,7 +188,6 @@ class Box:
         if end is None:
             return
         self.wire.messages += 1
-        self.wire.kinds[type(message)] += 1
         self.wire.say(f"{self.name}>{end.peer.name}  {self.wire.message_text(message)}")
         raw = encode(message)
         self.wire.carry(end, lambda other: self.wire.feed(other, fx.Received(self.id, decode(self.id, raw))))
@@ -268,7 +266,6 @@ class Wire:
         self.lines: list[str] = []
         self.recording = False
         self.frames = self.dials = self.messages = 0
-        self.kinds: Counter[type[LinkMessage]] = Counter()
         names = list(names)
         keys = [Identity(hashlib.sha256(f"key {at}".encode()).digest(), QuickSuite()) for at in range(len(names))]
         keys.sort(key=lambda identity: identity.id)  # so that a dials before b

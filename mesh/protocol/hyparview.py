@@ -109,11 +109,6 @@ class HyParView:
         return self.size <= self._config.full_members_max
 
     @property
-    def is_complete(self) -> bool:
-        """Whether this node is linked to every member that is present, as all of a small mesh are when all is well."""
-        return self.is_full_mesh and len(self.links) >= self._present
-
-    @property
     def target(self) -> int:
         """How many links this node wants."""
         if self.is_full_mesh:

@@ -3,10 +3,7 @@
 An eager peer gets a frame at once, a lazy one is told by *ihave* and pulls (*graft*) what did not come by itself.
 Beyond the paper: a message is known by (origin, stream, sequence), so *ihave* is one entry a log however many frames,
 and nothing seen has to be remembered. While the mesh is small an origin's own frames are eager to all its links, one
-hop and no duplicates, and relays are lazy but for peers that grafted: so a cut direct link is bypassed at once. Who
-got such a frame from its origin takes turns with the others to tell of it, in the order of keys after the origin's: the
-first tells all, and whoever hears it do so keeps quiet (suppression after Floyd et al. 1995, SRM). That is n-2 *ihave*
-a frame and not (n-1)(n-2).
+hop and no duplicates, and relays are lazy but for peers that grafted: so a cut direct link is bypassed at once.
 
 Door left open: re-optimisation of trees by measured latency (research 2.5) would live in ``_is_eager``'s overrides.
 """
@@ -19,7 +16,6 @@ from typing import TypeAlias, assert_never
 
 from mesh.messages import ENTRIES_MAX, Graft, Have, IHave, LinkMessage, Prune, Want
 from mesh.protocol.effects import (
-    TRANSIENT,
     CancelTimer,
     Effect,
     Forked,
@@ -38,7 +34,6 @@ from mesh.protocol.effects import (
     Slot,
     TimerFired,
 )  # fmt: skip
-from mesh.protocol.hyparview import HyParView
 from mesh.protocol.logs import Logs
 from transport.base import MILLISECOND
 from transport.identity import NodeId, Origin
@@ -48,7 +43,6 @@ Event: TypeAlias = (
 )  # fmt: skip
 
 IHAVE = ("tree", "ihave")
-TURN = ("tree", "turn")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +50,11 @@ class PlumtreeConfig:
     ihave_ms: int = 5  # iroh-gossip's dispatch interval: gathers a burst into one entry a log
     graft_rtts: int = 3  # research 2.5: the eager copy gets that long to arrive by itself
     graft_floor_ms: int = 20  # on a LAN three round trips are less than a busy interpreter's pause
-    turn_ms: int = 15  # at least, and a round trip: between the turns to tell of an origin's own frame
-    turns_max: int = 4  # all others tell at that turn: so a cut link is bypassed within 0.1 s, promised are 0.5
     origins_max: int = 4096  # trees remembered; beyond, the oldest falls back to the default
 
     def __post_init__(self) -> None:
-        if min(self.ihave_ms, self.graft_floor_ms, self.turn_ms) <= 0 or self.graft_rtts < 1:
-            raise ValueError(f"need ihave_ms, graft_floor_ms, turn_ms > 0 and graft_rtts >= 1, got {self}")
+        if self.ihave_ms <= 0 or self.graft_floor_ms <= 0 or self.graft_rtts < 1:
+            raise ValueError(f"need ihave_ms, graft_floor_ms > 0 and graft_rtts >= 1, got {self}")
 
 
 class Plumtree:
@@ -70,17 +62,15 @@ class Plumtree:
 
     def __init__(
         self, me: NodeId, config: PlumtreeConfig, logs: Logs, *, rtt_ns: Callable[[NodeId], int],
-        overlay: HyParView,
+        is_full_mesh: Callable[[], bool],
     ) -> None:  # fmt: skip
         self.me, self._config, self._logs = me, config, logs
-        self._rtt_ns, self._overlay = rtt_ns, overlay
+        self._rtt_ns, self._is_full_mesh = rtt_ns, is_full_mesh
         self._links: dict[NodeId, None] = {}
         self._trees: dict[Origin, dict[NodeId, bool]] = {}  # origin -> peer -> eager; what differs from the default
         self._sources: dict[Slot, NodeId] = {}  # who brought the newest frame of a log first
         self._behind: dict[NodeId, dict[Slot, None]] = {}  # missed a push: pushing on would only make gaps
         self._pending: dict[NodeId, dict[Slot, None]] = {}  # to be told by the next ihave
-        self._ranks: dict[NodeId, int] = {}  # by linked origin: how many tell of its frames before this node does
-        self._turns: dict[Slot, tuple[int, int]] = {}  # when to tell of a log, unless others told of it up to here
         self._waits: dict[Slot, None] = {}  # graft timers set
 
     def explain(self) -> dict[str, object]:
@@ -95,13 +85,12 @@ class Plumtree:
         match event:
             case LinkUp(peer):
                 self._links[peer] = None
-                self._ranks.clear()
                 self._behind[peer] = {}
                 return []
             case LinkClosed(peer):
                 return self._on_link_closed(peer)
             case Held(slot, _, _, source, size):
-                return self._on_held(slot, source, size, now)
+                return self._on_held(slot, source, size)
             case Received(peer, message):
                 return self._on_message(peer, message, now) if peer in self._links else []
             case PushRefused(peer, slot):
@@ -115,8 +104,6 @@ class Plumtree:
                 return self._on_gap(peer, slot, first, now)
             case TimerFired(("tree", "ihave")):
                 return self._tell()
-            case TimerFired(("tree", "turn")):
-                return self._on_turn(now)
             case TimerFired(("tree", "graft", str() as stream, Origin() as origin)):
                 return self._on_graft_due(Slot(stream, origin), now)
             case TimerFired():
@@ -124,7 +111,7 @@ class Plumtree:
             case Forked(origin):
                 return self._on_forked(origin)
             case Leave():
-                out: list[Effect] = [*self._tell(), CancelTimer(IHAVE), CancelTimer(TURN)]
+                out: list[Effect] = [*self._tell(), CancelTimer(IHAVE)]
                 out += [CancelTimer(_graft_timer(slot)) for slot in self._waits]
                 self._waits = {}
                 return out
@@ -133,7 +120,6 @@ class Plumtree:
 
     def _on_link_closed(self, peer: NodeId) -> list[Effect]:
         self._links.pop(peer, None)
-        self._ranks.clear()
         self._behind.pop(peer, None)
         self._pending.pop(peer, None)
         for tree in self._trees.values():
@@ -146,7 +132,6 @@ class Plumtree:
         out: list[Effect] = [CancelTimer(_graft_timer(slot)) for slot in self._waits if slot.origin == origin]
         self._waits = {slot: None for slot in self._waits if slot.origin != origin}
         self._sources = {slot: peer for slot, peer in self._sources.items() if slot.origin != origin}
-        self._turns = {slot: turn for slot, turn in self._turns.items() if slot.origin != origin}
         for table in (self._pending, self._behind):
             for peer, slots in table.items():
                 table[peer] = {slot: None for slot in slots if slot.origin != origin}
@@ -155,7 +140,6 @@ class Plumtree:
     def forget(self, slot: Slot) -> None:
         """A transient log is no longer kept here; nothing of it is remembered. Its graft timer may still ring."""
         self._sources.pop(slot, None)
-        self._turns.pop(slot, None)
         for table in (*self._pending.values(), *self._behind.values()):
             table.pop(slot, None)
 
@@ -164,7 +148,7 @@ class Plumtree:
     def _is_eager(self, origin: Origin, peer: NodeId) -> bool:
         if (chosen := self._trees.get(origin, {}).get(peer)) is not None:
             return chosen
-        return not self._overlay.is_full_mesh or origin.node == self.me
+        return not self._is_full_mesh() or origin.node == self.me
 
     def _set(self, origin: Origin, peer: NodeId, eager: bool) -> None:
         tree = self._trees.pop(origin, {})
@@ -173,7 +157,7 @@ class Plumtree:
         if len(self._trees) > self._config.origins_max:
             del self._trees[next(iter(self._trees))]
 
-    def _on_held(self, slot: Slot, source: NodeId | None, size: int, now: int) -> list[Effect]:
+    def _on_held(self, slot: Slot, source: NodeId | None, size: int) -> list[Effect]:
         if slot.origin in self._logs.forked:
             return []
         seq = self._logs.head(slot).seq
@@ -192,53 +176,7 @@ class Plumtree:
             (eager if push else lazy).append(peer)
         if eager:
             out.append(Push(tuple(eager)))
-        if lazy and size and source == slot.origin.node and (wait := self._turn(slot, source)):
-            return out + self._wait_turn(slot, seq, now + wait, now)
         return out + self._note(lazy, slot)
-
-    def _turn(self, slot: Slot, source: NodeId) -> int:
-        """In how many ns it is this node's turn to tell of what ``source`` itself sent it; 0: at once. Only where all
-        is well, and what is lost is found by repair; transient logs are not compared, so all tell of them."""
-        if not self._overlay.is_complete or slot.stream.startswith(TRANSIENT):
-            return 0
-        turn = self._ranks.get(source)
-        if turn is None:
-            before = sum(1 for peer in self._links if self._is_between(source, peer))
-            turn = self._ranks[source] = min(before, self._config.turns_max)
-        return turn and turn * max(self._config.turn_ms * MILLISECOND, self._rtt_ns(source))
-
-    def _is_between(self, origin: NodeId, peer: NodeId) -> bool:
-        """Whether ``peer`` comes before this node in the round of keys that begins after ``origin``."""
-        if peer < self.me:
-            return origin < peer or self.me < origin
-        return self.me < origin < peer
-
-    def _wait_turn(self, slot: Slot, seq: int, due: int, now: int) -> list[Effect]:
-        idle = not self._turns
-        if slot not in self._turns:
-            self._turns[slot] = due, seq
-        return [SetTimer(TURN, due - now)] if idle else []
-
-    def _on_turn(self, now: int) -> list[Effect]:
-        """Nobody told of these in time."""
-        out: list[Effect] = []
-        for slot in [slot for slot, (due, _) in self._turns.items() if due <= now]:
-            del self._turns[slot]
-            seq = self._logs.head(slot).seq
-            out += self._note([peer for peer in self._links if self._logs.knows(peer, slot) < seq], slot)
-        if self._turns:
-            out.append(SetTimer(TURN, min(due for due, _ in self._turns.values()) - now))
-        return out
-
-    def _on_told(self, slot: Slot, seq: int) -> list[Effect]:
-        """Somebody told all of ``slot`` up to ``seq``: what came since waits for its own turn."""
-        due, upto = self._turns[slot]
-        if seq < upto:
-            return []
-        del self._turns[slot]
-        if (head := self._logs.head(slot).seq) > seq:
-            self._turns[slot] = due + self._turn(slot, slot.origin.node), head
-        return [] if self._turns else [CancelTimer(TURN)]
 
     def _note(self, peers: list[NodeId], slot: Slot) -> list[Effect]:
         """Tell these peers of ``slot`` with the next ihave."""
@@ -252,7 +190,6 @@ class Plumtree:
     def _tell(self) -> list[Effect]:
         pending, self._pending = self._pending, {}
         out: list[Effect] = []
-        to_all = self._overlay.is_complete
         for peer, slots in pending.items():
             entries = [
                 self._logs.have(slot)
@@ -260,7 +197,7 @@ class Plumtree:
                 if slot in self._logs.heads and self._logs.knows(peer, slot) < self._logs.heads[slot].seq
             ]
             for at in range(0, len(entries), ENTRIES_MAX):
-                out.append(Send(peer, IHave(entries[at : at + ENTRIES_MAX], to_all)))
+                out.append(Send(peer, IHave(entries[at : at + ENTRIES_MAX])))
         return out
 
     def _on_repeated(self, peer: NodeId, slot: Slot, seq: int) -> list[Effect]:
@@ -269,7 +206,7 @@ class Plumtree:
             return []
         source = self._sources.get(slot)
         unwanted = peer
-        if self._overlay.is_full_mesh and peer == slot.origin.node:
+        if self._is_full_mesh() and peer == slot.origin.node:
             if source is None or source == peer or source not in self._links:
                 return []
             unwanted = source
@@ -279,8 +216,8 @@ class Plumtree:
 
     def _on_message(self, peer: NodeId, message: LinkMessage, now: int) -> list[Effect]:
         match message:
-            case IHave(entries, to_all):
-                return self._on_ihave(peer, entries, to_all)
+            case IHave(entries):
+                return self._on_ihave(peer, entries)
             case Graft(stream, origin, after):
                 slot = Slot(stream, Origin(origin))
                 self._set(slot.origin, peer, True)
@@ -298,12 +235,10 @@ class Plumtree:
         self._behind[peer].pop(slot, None)
         return [Serve(peer, slot, after)] if self._logs.head(slot).seq > after else []
 
-    def _on_ihave(self, peer: NodeId, entries: list[Have], to_all: bool) -> list[Effect]:
+    def _on_ihave(self, peer: NodeId, entries: list[Have]) -> list[Effect]:
         out: list[Effect] = []
         for entry in entries:
             slot = Slot(entry.stream, Origin(entry.origin))
-            if to_all and slot in self._turns:
-                out += self._on_told(slot, entry.seq)
             if self._logs.claim(peer, slot, entry.seq) and slot not in self._waits:
                 self._waits[slot] = None
                 out.append(SetTimer(_graft_timer(slot), self._patience(peer)))

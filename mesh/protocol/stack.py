@@ -82,11 +82,14 @@ class Stack:
         self.overlay = HyParView(self.me, config.hyparview, rng)
         self.logs = Logs(config.antientropy.claims_max)
         self.tree = Plumtree(
-            self.me, config.plumtree, self.logs, rtt_ns=self.swim.rtt_ns, overlay=self.overlay
+            self.me, config.plumtree, self.logs, rtt_ns=self.swim.rtt_ns, is_full_mesh=self._is_full_mesh
         )  # fmt: skip
         self._left = False
         self.members_version = 0  # counts changes of the member table, also those that are no news to observers
         self.repair = AntiEntropy(config.antientropy, self.logs, rng, rtt_ns=self.swim.rtt_ns)
+
+    def _is_full_mesh(self) -> bool:
+        return self.overlay.is_full_mesh
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
