@@ -26,7 +26,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 soak: $(STAMP)
-	GOSSAMER_PATIENCE=1 GOSSAMER_KILLS=100 $(BIN)/python -m pytest -m 'soak or not soak' tests/lan
+	GOSSAMER_PATIENCE=1 GOSSAMER_KILLS=100 $(BIN)/python -m pytest -m 'soak or not soak' tests/lan tests/mesh/messaging/test_kills.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

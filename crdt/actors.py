@@ -14,34 +14,34 @@ class ActorTable:
     """Name to number and back. Numbers follow order of arrival, so they differ between replicas: **never order by
     them**; order by the name's bytes."""
 
-    __slots__ = ("_indices", "names")
+    __slots__ = ("indices", "names")
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self._indices: dict[str, int] = {}
+        self.indices: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self.names)
 
     def intern(self, name: str) -> int:
         """The number of ``name``, a new one at need. Raises ``CrdtError`` past 2^20 actors."""
-        index = self._indices.get(name)
+        index = self.indices.get(name)
         if index is None:
             index = len(self.names)
             if index >= ACTORS_MAX:
                 raise CrdtError(f"a document knows at most {ACTORS_MAX} actors")
-            self._indices[name] = index
+            self.indices[name] = index
             self.names.append(name)
         return index
 
     def find(self, name: str) -> int | None:
         """The number of ``name``, if it has one."""
-        return self._indices.get(name)
+        return self.indices.get(name)
 
     def forget(self, known: int) -> None:
         """Take back all numbers from ``known`` on: nothing refers to them."""
         for name in self.names[known:]:
-            del self._indices[name]
+            del self.indices[name]
         del self.names[known:]
 
     def ordered(self, indices: Iterable[int]) -> list[int]:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, TypeAlias
 import msgspec
 
 from crdt.actors import ActorTable
-from crdt.clock import INDEX_BITS, INDEX_MASK, Dot
+from crdt.clock import INDEX_BITS, INDEX_MASK, SEQ_MAX, Dot
 from crdt.errors import InvalidBytes
 from crdt.value import DEPTH_MAX, KEY_BYTES_MAX, Value, check_key
 
@@ -245,6 +245,7 @@ class Op(msgspec.Struct, array_like=True, gc=False):
 
     store: ClassVar[type[Store] | None] = None  # the type it is for; None: any (delete)
     removes: ClassVar[bool] = False  # whether it may leave nothing behind
+    shows: ClassVar[bool] = True  # whether it may change what an observer sees
     adds: ClassVar[bool] = False  # whether it is undone by undoing such a one on the same object right before it
     path: Path
 
@@ -316,6 +317,24 @@ def resolve(flat: Sequence[int], refs: Sequence[int]) -> Seen:
     if not flat:
         return flat
     return [flat[at + 1] << INDEX_BITS | refs[flat[at]] for at in range(0, len(flat), 2)]
+
+
+def read_limits(flat: Sequence[int], dot: Dot, refs: Sequence[int]) -> dict[int, int]:
+    """Sequences by actor number, given as who, seq, who, seq, …: who is 0 for the author of ``dot``, else a reference,
+    plus 1."""
+    own = dot & INDEX_MASK
+    return {refs[flat[at] - 1] if flat[at] else own: flat[at + 1] for at in range(0, len(flat), 2)}
+
+
+def check_limits(flat: Sequence[int], needs: Needs) -> None:
+    """Raise ``InvalidBytes`` unless these are limits; note what must have been seen."""
+    if len(flat) % 2:
+        raise InvalidBytes("half a limit")
+    for at in range(0, len(flat), 2):
+        if flat[at]:
+            needs.see(flat[at] - 1, flat[at + 1])
+        elif not 0 < flat[at + 1] <= SEQ_MAX:
+            raise InvalidBytes("a limit out of bounds")
 
 
 STORES: dict[str, type[Store]] = {}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import msgspec
@@ -28,69 +29,70 @@ CHANGE_BYTES_MAX = FRAME_BYTES_MAX - 4096  # an item must fit one frame, with it
 ITEMS_MAX = 4096
 VERSION = 1
 
-_NONE: Mapping[str, int] = {}
-NO_NAMES: list[str] = []
+NOBODY: Mapping[str, int] = MappingProxyType({})
+NO_NAMES: Sequence[str] = ()
 _NAMELESS = Needs("", NO_NAMES)  # names nobody, so it notes nothing and can be shared
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class Change:
+class Change(msgspec.Struct, gc=False, eq=False):  # made in C: as an ordinary class it costs more than to decode it
     """What one actor did at once: operations that consume the dots ``seq`` to ``last``, in order, all or nothing.
 
     ``deps`` are the clock entries that changed since the actor's previous change; with ``seq`` they say what must be
-    applied before. Its bytes are fixed when it is made.
+    applied before. ``needs`` is that and what the operations name: never more than deps, if the author is honest.
+    ``names`` are the actors its operations refer to. Its bytes are fixed when it is made.
     """
 
-    __slots__ = ("_raw", "_step", "_whole", "actor", "count", "deps", "hlc", "names", "needs", "ops", "seq")
+    actor: str
+    seq: int
+    hlc: int
+    step: int  # the HLC's difference from the actor's previous change
+    ops: Sequence[Op]
+    names: Sequence[str] = NO_NAMES
+    deps: Mapping[str, int] = NOBODY
+    needs: Mapping[str, int] = NOBODY
+    source: bytes | Items | None = None  # what it was read from: its standalone form, or a frame's items
+    at: int = 0  # its place in those
+    raw: Any = None  # its item, once somebody asked for it
 
-    def __init__(
-        self, actor: str, seq: int, hlc: int, step: int, ops: Sequence[Op],
-        names: list[str] = NO_NAMES, deps: Mapping[str, int] = _NONE, raw: Any = None,
-    ) -> None:  # fmt: skip
-        self.actor = actor
-        self.seq = seq
-        self.count = len(ops)
-        self.hlc = hlc
-        self.ops = ops
-        self.deps = deps
-        self.needs = deps  # deps, and what the operations name: never more than deps, if the author is honest
-        self._step = step
-        self.names = names  # actors its operations refer to
-        self._raw = raw
-        self._whole: bytes | None = None  # the standalone form it was read from; its item is cut out at need
+    @property
+    def count(self) -> int:
+        """How many operations it has."""
+        return len(self.ops)
 
     @property
     def last(self) -> int:
         """Sequence of its last operation."""
-        return self.seq + self.count - 1
+        return self.seq + len(self.ops) - 1
 
     @property
     def size(self) -> int:
         """Bytes of its item; of its standalone form, where it was read from that."""
-        raw = self._raw
-        if raw is None:
-            return len(self._whole or self.item())
-        return len(raw)
+        source = self.source
+        return len(source) if type(source) is bytes else len(self.item())
 
     def item(self) -> bytes:
         """One MessagePack value for the body of a frame of this actor's log."""
-        raw = self._raw
-        if raw is None and self._whole is not None:
-            raw = self._raw = _standalone_decode(self._whole)[4]
+        raw = self.raw
         if raw is None:
-            if self.deps or self.names:
+            source = self.source
+            if type(source) is bytes:
+                raw = _standalone_decode(source)[4]
+            elif source is not None:
+                raw = source.raws[self.at]  # type: ignore[union-attr]
+            elif self.deps or self.names:
                 names = {name: ref for ref, name in enumerate(self.names)}
                 deps: list[int] = []
                 for actor, count in self.deps.items():
                     deps += (names.setdefault(actor, len(names)), count)
-                raw = _encode((deps or 0, self._step, self._wire(), list(names)))
+                raw = _encode((deps or 0, self.step, self._wire(), list(names)))
             else:
-                raw = _encode((0, self._step, self._wire()))
-            self._raw = raw
+                raw = _encode((0, self.step, self._wire()))
+            self.raw = raw
         return raw if type(raw) is bytes else bytes(raw)
 
     def _wire(self) -> Sequence[Any]:
-        return self.ops if self.count == 1 else packed(self.ops)
+        return self.ops if len(self.ops) == 1 else packed(self.ops)
 
     def encode(self) -> bytes:
         """The standalone form."""
@@ -103,18 +105,14 @@ class Change:
         if len(raw) > FRAME_BYTES_MAX:
             raise InvalidBytes(f"a change of {len(raw)} bytes")
         try:
-            _, actor, seq, hlc, item = _decoders(len(OPERATIONS))[2](raw)
+            _, actor, seq, hlc, item = _reader.standalone(raw)
         except (msgspec.MsgspecError, RecursionError, ValueError):
-            pass  # the longer way finds what is wrong, and says how
-        else:
-            change = _read(item, None, actor, seq, hlc)
-            change._whole = raw
-            return change
-        try:
-            _, actor, seq, hlc, item = _standalone_decode(raw)
-        except (msgspec.MsgspecError, RecursionError, ValueError) as wrong:
-            raise InvalidBytes(f"bytes that are no change: {wrong}") from None
-        return _read(_decode_item(item, actor, seq), item, actor, seq, hlc)
+            try:
+                _, actor, seq, hlc, outside = _standalone_decode(raw)
+            except (msgspec.MsgspecError, RecursionError, ValueError) as wrong:
+                raise InvalidBytes(f"bytes that are no change: {wrong}") from None
+            item = _decode_item(outside, actor, seq)  # says what is wrong, and how
+        return _read(item, actor, seq, hlc, raw, 0)
 
     @staticmethod
     def from_items(actor: str, first: int, hlc: int, body: bytes, items: int) -> list[Change]:
@@ -127,21 +125,22 @@ class Change:
         opening = bytes((0x90 | items,)) if items < 16 else b"\xdc" + items.to_bytes(2, "big")
         if not body.startswith(opening):
             raise InvalidBytes("a body that does not hold its items")
+        source = Items(body)
         try:
-            raws = _body_decode(body)
-        except (msgspec.MsgspecError, RecursionError, ValueError) as wrong:
-            raise InvalidBytes(f"bytes that are no items: {wrong}") from None
-        try:
-            decoded = _decoders(len(OPERATIONS))[1](body)
+            decoded = _reader.body(body)
         except (msgspec.MsgspecError, RecursionError, ValueError):
+            try:
+                raws = source.raws
+            except (msgspec.MsgspecError, RecursionError, ValueError) as wrong:
+                raise InvalidBytes(f"bytes that are no items: {wrong}") from None
             decoded = [_decode_item(raw, actor, first) for raw in raws]  # finds the one that is wrong, and says how
         changes: list[Change] = []
         seq, hlc = first, hlc - decoded[0].step  # the frame says the first one's stamp, its step is from before
-        for item, raw in zip(decoded, raws, strict=True):
+        for at, item in enumerate(decoded):
             hlc += item.step
-            change = _read(item, raw, actor, seq, hlc)
+            change = _read(item, actor, seq, hlc, source, at)
             changes.append(change)
-            seq += change.count
+            seq += len(change.ops)
         return changes
 
     def __eq__(self, other: object) -> bool:
@@ -150,6 +149,9 @@ class Change:
         mine = (self.actor, self.seq, self.hlc, self.item())
         return mine == (other.actor, other.seq, other.hlc, other.item())
 
+    def __ne__(self, other: object) -> bool:  # a struct brings its own, which would ask for identity
+        return not self == other
+
     def __hash__(self) -> int:
         return hash((self.actor, self.seq))
 
@@ -157,50 +159,73 @@ class Change:
         return f"Change({self.actor!r}, {self.seq}..{self.last}, {[type(op).__name__ for op in self.ops]})"
 
 
+class Items:
+    """A frame's body, cut into items when somebody asks for the bytes of one."""
+
+    __slots__ = ("_body", "_raws")
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._raws: list[Any] | None = None
+
+    @property
+    def raws(self) -> list[Any]:
+        """The bytes of each."""
+        if self._raws is None:
+            self._raws = _body_decode(self._body)
+        return self._raws
+
+
 def _decode_item(raw: Any, actor: str, seq: int) -> Any:
+    _reader.renew()
     try:
-        return _decoders(len(OPERATIONS))[0](raw)
+        return _reader.item(raw)
     except (msgspec.MsgspecError, RecursionError, ValueError) as wrong:
         raise _explain(raw, actor, seq, wrong) from None
 
 
-def _read(item: Any, raw: Any, actor: str, seq: int, hlc: int) -> Change:
+def _read(item: Any, actor: str, seq: int, hlc: int, source: bytes | Items, at: int) -> Change:
     """The change of a decoded item, checked."""
     ops = item.ops
+    if len(ops) == 1 and not item.names and not item.deps:  # the commonest by far
+        op = ops[0]
+        if op.__class__ is not Additions and 0 < seq < SEQ_MAX and 0 <= hlc <= HLC_MAX:
+            try:
+                op.check(_NAMELESS)
+                return Change(actor, seq, hlc, item.step, ops, NO_NAMES, NOBODY, NOBODY, source, at)
+            except CrdtError:
+                pass  # is found again below, and told in full
     for op in ops:
         if op.__class__ is Additions:
             ops = unpacked(ops)
             break
     if not ops or not 0 < seq <= SEQ_MAX - len(ops) or not 0 <= hlc <= HLC_MAX:
         raise InvalidBytes("a change with no operations, or out of bounds")
-    names = item.names
-    change = Change(actor, seq, hlc, item.step, ops, names, _NONE, raw)
-    deps = item.deps
+    names, deps = item.names, item.deps
     try:
         if not names:
             if deps:
                 raise InvalidBytes("dependencies on actors the change does not name")
             for op in ops:
                 op.check(_NAMELESS)
-            return change
+            return Change(actor, seq, hlc, item.step, ops, NO_NAMES, NOBODY, NOBODY, source, at)
         _check_names(actor, names)
-        needs = Needs(actor, names)
+        needs, counts = Needs(actor, names), NOBODY
         if type(deps) is list:
             needs.seen(deps)
-            change.deps = dict(needs.counts)
+            counts = dict(needs.counts)
         elif deps:
             raise InvalidBytes("dependencies of another shape")
         for op in ops:
             op.check(needs)
-        change.needs = needs.counts
+        return Change(actor, seq, hlc, item.step, ops, names, counts, needs.counts, source, at)
     except UnknownOperation as newer:
         raise UnknownOperation(actor, seq, newer.kind) from None
     except (UnicodeEncodeError, OverflowError) as wrong:
         raise InvalidBytes(str(wrong)) from None
-    return change
 
 
-def _check_names(actor: str, names: list[str]) -> None:
+def _check_names(actor: str, names: Sequence[str]) -> None:
     if len(set(names)) < len(names):
         raise InvalidBytes("an actor named twice")
     for name in names:
@@ -231,22 +256,39 @@ class _Shape(msgspec.Struct, array_like=True):
     ops: Annotated[list[Annotated[list[msgspec.Raw], Meta(max_length=64)]], Meta(max_length=1 << 16)]
 
 
-@functools.cache
-def _decoders(known: int) -> tuple[Callable[[Any], Any], Callable[[Any], Any], Callable[[Any], Any]]:
+class _Reader:
     """Decoders of an item, a body and a standalone change, for the operations there are by now."""
-    operations: Any = functools.reduce(operator.or_, (OPERATIONS[tag] for tag in sorted(OPERATIONS)), Additions)
-    step = Annotated[int, Meta(ge=0, le=HLC_MAX)]
-    name = Annotated[str, Meta(max_length=ACTOR_BYTES_MAX)]
-    item = msgspec.defstruct(
-        "Item",
-        [("deps", int | list[int]), ("step", step), ("ops", list[operations]), ("names", list[name], [])],
-        array_like=True,
-        gc=False,
-    )
-    body: Any = Annotated[list[item], Meta(max_length=ITEMS_MAX)]  # type: ignore[valid-type]
-    standalone: Any = tuple[*_OUTSIDE, item]  # type: ignore[valid-type]
-    decoders = [msgspec.msgpack.Decoder(each) for each in (item, body, standalone)]
-    return decoders[0].decode, decoders[1].decode, decoders[2].decode
+
+    __slots__ = ("_known", "body", "item", "standalone")
+
+    def __init__(self) -> None:
+        self._known = 0
+        not_yet: Callable[[Any], Any] = self._not_yet
+        self.item = self.body = self.standalone = not_yet
+
+    def renew(self) -> None:
+        """Learn the operations that were registered meanwhile."""
+        if self._known == len(OPERATIONS):
+            return
+        self._known = len(OPERATIONS)
+        operations: Any = functools.reduce(operator.or_, (OPERATIONS[tag] for tag in sorted(OPERATIONS)), Additions)
+        step = Annotated[int, Meta(ge=0, le=HLC_MAX)]
+        name = Annotated[str, Meta(max_length=ACTOR_BYTES_MAX)]
+        item = msgspec.defstruct(
+            "Item",
+            [("deps", int | list[int]), ("step", step), ("ops", list[operations]), ("names", tuple[name, ...], ())],
+            array_like=True,
+            gc=False,
+        )
+        body: Any = Annotated[list[item], Meta(max_length=ITEMS_MAX)]  # type: ignore[valid-type]
+        standalone: Any = tuple[*_OUTSIDE, item]  # type: ignore[valid-type]
+        self.item = msgspec.msgpack.Decoder(item).decode
+        self.body = msgspec.msgpack.Decoder(body).decode
+        self.standalone = msgspec.msgpack.Decoder(standalone).decode
+
+    @staticmethod
+    def _not_yet(raw: Any) -> Any:
+        raise msgspec.ValidationError("no operation is known yet")
 
 
 _OUTSIDE: tuple[Any, ...] = (
@@ -258,3 +300,4 @@ _OUTSIDE: tuple[Any, ...] = (
 _standalone_decode: Callable[[bytes], Any] = msgspec.msgpack.Decoder(tuple[*_OUTSIDE, msgspec.Raw]).decode  # type: ignore[valid-type]
 _shape_decode = msgspec.msgpack.Decoder(_Shape).decode
 _body_decode = msgspec.msgpack.Decoder(Annotated[list[msgspec.Raw], Meta(max_length=ITEMS_MAX)]).decode
+_reader = _Reader()

@@ -153,14 +153,18 @@ def _index(store: SequenceStore, spans: list[Span]) -> None:
     for span in sorted(spans, key=_first):
         first = span.first
         actor, number = first & INDEX_MASK, first >> INDEX_BITS
-        if number != following[actor]:
-            raise InvalidBytes("elements that are missing, or there twice")
-        following[actor] = number + span.size
         author = store.authors[actor]
+        if number != following[actor]:
+            if number < following[actor]:
+                raise InvalidBytes("elements that are there twice")
+            author.has_gaps = True
+        following[actor] = number + span.size
         author.firsts.append(first)
         author.spans.append(span)
-    if any(following[actor] != author.count + 1 for actor, author in store.authors.items()):
-        raise InvalidBytes("elements that are missing")
+    for actor, author in store.authors.items():
+        if not author.spans or following[actor] > author.count + 1:
+            raise InvalidBytes("elements of no operation, or operations of no element")
+        author.has_gaps |= following[actor] <= author.count
     store.spans = Spans(spans)
 
 
@@ -195,16 +199,19 @@ def _hang(store: SequenceStore, spans: list[Span]) -> None:
     hooked_by_splits, store.hooked = store.hooked, hooked
     for hook, held in hooked_by_splits.items():
         hooked.setdefault(hook, held)
-    if [each.first for each in _tree(hooked, begins)] != [each.first for each in (store.spans if was_split else spans)]:
+    if [each.first for each in in_order(hooked, begins)] != [
+        each.first for each in (store.spans if was_split else spans)
+    ]:
         raise InvalidBytes("elements in disorder")
 
 
 def read(store: SequenceStore) -> Iterator[Span]:
     """Spans as the tree is read: left ones first. Those that hang on nothing are not reached."""
-    return _tree(store.hooked, {span.first: span for span in store.spans})
+    return in_order(store.hooked, {span.first: span for span in store.spans})
 
 
-def _tree(hooked: Any, begins: dict[int, Span]) -> Iterator[Span]:
+def in_order(hooked: Any, begins: dict[int, Span]) -> Iterator[Span]:
+    """Spans as the tree of what hangs where is read; ``begins``: by first element."""
     stack = list(reversed(hooked.get(ROOT, ())))  # elements that begin a span; minus one whose left side was read
     while stack:
         first = stack.pop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from crdt.change import Change
 from crdt.errors import HistoryCut
@@ -23,11 +23,15 @@ class History:
         self._next = 0
 
     def append(self, change: Change) -> None:
-        firsts, changes, places = self._kept.setdefault(change.actor, ([], [], []))
-        firsts.append(change.seq)
-        changes.append(change)
-        places.append(self._next)
-        self._next += 1
+        self.extend((change,))
+
+    def extend(self, run: Sequence[Change]) -> None:
+        """Append changes of one actor that follow each other."""
+        firsts, changes, places = self._kept.setdefault(run[0].actor, ([], [], []))
+        firsts += [change.seq for change in run]
+        changes += run
+        self._next = following = self._next + len(run)
+        places += range(following - len(run), following)
 
     def weight(self) -> tuple[int, int]:
         """How many changes are kept, and their bytes."""

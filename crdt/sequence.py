@@ -6,7 +6,7 @@ Source  Weidner, Kleppmann 2023, "The Art of the Fugue" (arXiv:2305.00583), Algo
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from crdt import columns
@@ -15,6 +15,7 @@ from crdt.author import Author, Element
 from crdt.causal import Clock, Names, Rows, Seen, Store, Thaw
 from crdt.clock import INDEX_BITS, INDEX_MASK, ONE, Dot
 from crdt.edits import Erase, Place
+from crdt.purge import level
 from crdt.spans import Span, Spans
 from crdt.union import unite
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 Hook: TypeAlias = int  # where an element hangs: element << 1, plus 1 to the right of it; ROOT to the right of nothing
 ROOT: Hook = 1
+NOTHING = Span(0, 0, None, 0, live=False)
 SPAN_MAX = 1024  # elements: putting one more at the end copies the span
 
 
@@ -36,7 +38,8 @@ class SequenceStore(Store):
     Delta  an insertion or removal; a repeat is not applied twice, since clocks count operations.
     Cost   edit and index O(log n), typing on a fraction of a span; an edit in the middle of a span also moves the rest
            of its author's index of spans (4 us at 30,000); beside concurrent insertions at the very same place, a step
-           a span of those. About 300 B a span. Removed elements stay as numbers, without content.
+           a span of those. About 300 B a span. Removed elements stay as numbers,
+           without content, until they are forgotten (``purge``).
     Source Weidner, Kleppmann 2023, arXiv:2305.00583; spans after Yjs.
     """
 
@@ -69,7 +72,7 @@ class SequenceStore(Store):
         return self.content()
 
     def removed_count(self) -> int:
-        return sum(author.count for author in self.authors.values()) - self.spans.live
+        return sum(span.size for span in self.spans if not span.live)
 
     def dots(self) -> Iterator[Dot]:
         for actor, author in self.authors.items():
@@ -109,15 +112,46 @@ class SequenceStore(Store):
             element = span.first + (offset << INDEX_BITS)
             if offset + 1 < span.size:
                 return (element + ONE) << 1
-            if element << 1 | 1 not in self.hooked:
-                return element << 1 | 1
+            right = element << 1 | 1
+            if right not in self.hooked:
+                return right
             following = self.spans.after(span)
         else:
-            following = self.spans.first()
+            right, following = ROOT, self.spans.first()
             if following is None:
                 return ROOT
         assert following is not None, "what hangs to the right of an element follows it"
-        return following.first << 1
+        return following.first << 1 if following.live else self._past_hidden(right, following)
+
+    def _past_hidden(self, right: Hook, following: Span) -> Hook:
+        """``hook`` where hidden elements follow. Those on which nothing hangs that shows are as if they were not there,
+        so that they can be forgotten once everybody has seen it (``purge``). O(hidden spans that follow)."""
+        hidden: dict[Span, None] = {}
+        visible: Span | None = following
+        while visible is not None and not visible.live:
+            hidden[visible] = None
+            visible = self.spans.after(visible)
+        if visible is None or self._within(right, hidden) is not None:
+            return right
+        span = following
+        while not span.live:
+            last = self._within(span.first + (span.size - 1 << INDEX_BITS) << 1 | 1, hidden)
+            if last is None:
+                break
+            after = self.spans.after(span if last is NOTHING else last)
+            assert after is not None, "something that shows follows"
+            span = after
+        return span.first << 1
+
+    def _within(self, hook: Hook, hidden: dict[Span, None]) -> Span | None:
+        """The last span of all that hangs at ``hook``, ``NOTHING`` if nothing does; ``None`` if not all are hidden."""
+        last = NOTHING
+        while hook in self.hooked:
+            last, _ = self.span(self.hooked[hook][-1])
+            if last not in hidden:
+                return None
+            hook = last.first + (last.size - 1 << INDEX_BITS) << 1 | 1
+        return last
 
     def place(self, hook: Hook, doc: Document) -> Place:
         """``hook`` for the operation about to be written."""
@@ -144,10 +178,12 @@ class SequenceStore(Store):
             if not place or author is None:
                 return ROOT
             if place > 0:
-                if seq - place == author.last:
+                if seq - place == author.last and not author.has_gaps:
                     return author.count << INDEX_BITS + 1 | actor << 1 | 1
                 number = author.before(seq - place + 1, 0)
-                return (number << INDEX_BITS | actor) << 1 | 1 if author.before(seq - place, 0) < number else ROOT
+                if author.before(seq - place, 0) == number or (author.has_gaps and not author.has(number)):
+                    return ROOT
+                return (number << INDEX_BITS | actor) << 1 | 1
             element, side = self.element(actor, seq + place, 0), 0
         elif len(place) == 2:  # type: ignore[arg-type]
             back, code = place  # type: ignore[misc]
@@ -451,7 +487,21 @@ class SequenceStore(Store):
         columns.thaw(self, columns.decode(plain, self.kind), names)
 
     def join(self, other: Any, mine: Clock, theirs: Clock) -> None:
+        level(self, other, mine, theirs)
         self.unite(other)
+
+    # -- forgetting --------------------------------------------------------------------------------------------------
+
+    def referred(self) -> Iterable[Element]:
+        """Elements that operations may name though they do not show where they are."""
+        return ()
+
+    def withdraw(self, actor: int, low: int, high: int) -> None:
+        """These elements are about to be forgotten."""
+        self.hide(actor, low, high)
+
+    def renamed(self, name: Callable[[Element], Element]) -> None:
+        """Elements are called otherwise from now on: 0, those that were forgotten."""
 
     def unite(self, other: SequenceStore) -> bool:
         """Take in the elements of ``other``, and hide what it hides. False, and nothing done, if both tell different
@@ -465,7 +515,7 @@ class SequenceStore(Store):
         spans = []
         for actor, author in self.authors.items():
             other = twin.authors[actor] = Author()
-            other.count, other.last = author.count, author.last
+            other.count, other.last, other.has_gaps = author.count, author.last, author.has_gaps
             other.seqs, other.starts, other.widths = author.seqs[:], author.starts[:], author.widths[:]
         for span in self.spans:
             content = span.content

@@ -12,6 +12,7 @@ from crdt.cursor import SequenceHandle
 from crdt.difference import Edit, difference
 from crdt.edits import Erase, Insert
 from crdt.errors import InvalidBytes, InvalidValue
+from crdt.purge import Purge
 from crdt.sequence import ROOT, SequenceStore
 from crdt.value import VALUE_BYTES_MAX
 
@@ -38,7 +39,11 @@ class EraseText(Erase, tag=12):
     """Remove code points."""
 
 
-@register(InsertText, EraseText)
+class PurgeText(Purge, tag=46):
+    """Forget removed code points, for good."""
+
+
+@register(InsertText, EraseText, PurgeText)
 class TextStore(SequenceStore):
     """A sequence of code points."""
 
@@ -144,6 +149,8 @@ class Text(SequenceHandle):
 def _carried(base: str, now: str, edits: list[Edit]) -> list[Edit]:
     """Edits of ``base`` as edits of ``now``: on a sequence that went the same way, where each letter is found again."""
     store = TextStore()
+    store.names = ActorTable()
+    store.names.intern("whoever")
     size = len(base)
     if size:
         store.insert(1 << INDEX_BITS, base, ROOT)

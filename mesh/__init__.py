@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from mesh.config import NodeConfig
     from mesh.errors import MeshError
     from mesh.messaging.handler import Message, Request
-    from mesh.node import Member, Node
+    from mesh.node import Node
+    from mesh.outlook import Member
     from mesh.state.space import Space
 
 _HOMES = {
-    "Member": "mesh.node",
+    "Member": "mesh.outlook",
     "MeshError": "mesh.errors",
     "Message": "mesh.messaging.handler",
     "Node": "mesh.node",

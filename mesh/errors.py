@@ -111,6 +111,17 @@ class UnknownMember(MeshError):
         self.name = name
 
 
+class ChainTooLong(MeshError):
+    """A handler called on, and so did the next, on behalf of ``nodes`` so far. Nothing was sent; look for a circle."""
+
+    def __init__(self, nodes: Sequence[NodeId]) -> None:
+        super().__init__(
+            f"a call on behalf of {len(nodes)} nodes, one after the other ({_names(nodes)}), was not sent: "
+            "most likely handlers that ask each other in a circle"
+        )
+        self.nodes = tuple(nodes)
+
+
 class NotReached(MeshError):
     """``node`` is known but there is no way to it at present. Nothing was sent; safe to retry."""
 
@@ -217,6 +228,7 @@ __all__ = [
     "BacklogFull",
     "BodyInvalid",
     "Busy",
+    "ChainTooLong",
     "Closed",
     "Expired",
     "HandlerFailed",

@@ -26,6 +26,8 @@ ENTRIES_MAX = 4096  # of one list in one message; longer ones are sent in severa
 RECORDS_MAX = 128  # of members in one message: each costs a signature check, 50 us
 BODY_BYTES_MAX = 256 << 10  # an application's value
 CHUNK_BYTES_MAX = 256 << 10  # of a snapshot
+ABOUT_BYTES_MAX = 4096  # what travels beside a body: ``mesh.messaging.context``
+ABOUT = Annotated[bytes, Meta(max_length=ABOUT_BYTES_MAX)]
 
 
 class LinkMessage(msgspec.Struct, frozen=True, array_like=True, gc=False, forbid_unknown_fields=False):
@@ -170,9 +172,10 @@ class SnapshotPart(LinkMessage, frozen=True, tag=27):
 
 
 class Durable(LinkMessage, frozen=True, tag=28):
-    """Logs as far as my disk has them, for confirmation and the stable cut. ``Have`` entries, changed ones only.
+    """Logs as far as my disk has them, for confirmation and the stable cut.
 
-    ``number`` answers ``ConfirmAsk`` of that number; 0 when nobody asked.
+    ``number`` answers ``ConfirmAsk`` of that number; 0 answers ``DurableAsk``. These three also travel sealed, through
+    others, between members that have no link (``Relayed``).
     """
 
     number: NUMBER
@@ -186,6 +189,12 @@ class ConfirmAsk(LinkMessage, frozen=True, tag=29):
     stream: STREAM
     origin: ORIGIN
     seq: SEQ
+
+
+class DurableAsk(LinkMessage, frozen=True, tag=32):
+    """I want to fold these logs, and my disk has them so far. Tell me by ``Durable`` how far yours has them."""
+
+    entries: Annotated[list[Have], Meta(max_length=ENTRIES_MAX)]
 
 
 class Evidence(LinkMessage, frozen=True, tag=30):
@@ -210,9 +219,11 @@ class Gone(LinkMessage, frozen=True, tag=31):
 
 
 class Send(LinkMessage, frozen=True, tag=40):
-    """An application's message; handled at most once, not answered. ``body`` is MessagePack."""
+    """An application's message; handled at most once, not answered. ``body`` is MessagePack, ``about`` what travels
+    beside it."""
 
     body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+    about: ABOUT = b""
 
 
 class Request(LinkMessage, frozen=True, tag=41):
@@ -222,6 +233,7 @@ class Request(LinkMessage, frozen=True, tag=41):
     name: TEXT
     budget_ms: NUMBER
     body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+    about: ABOUT = b""
 
 
 class Reply(LinkMessage, frozen=True, tag=42):
@@ -245,6 +257,7 @@ class StreamOpen(LinkMessage, frozen=True, tag=44):
     name: TEXT
     credit: NUMBER
     body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+    about: ABOUT = b""
 
 
 class StreamItem(LinkMessage, frozen=True, tag=45):
@@ -285,6 +298,7 @@ class Post(LinkMessage, frozen=True, tag=49):
     number: NUMBER
     run: NUMBER
     body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+    about: ABOUT = b""
 
 
 class Receipt(LinkMessage, frozen=True, tag=50):
@@ -322,7 +336,8 @@ class UnknownKind(LinkMessage, frozen=True, tag=60):
 AnyMessage: TypeAlias = (
     Rumour | Records | Probe | ProbeAck | ProbeFor | ProbeVerdict
     | Contact | Shuffle | Disconnect
-    | IHave | Graft | Prune | Digest | Vector | Want | SnapshotPart | Durable | ConfirmAsk | Evidence | Gone
+    | IHave | Graft | Prune | Digest | Vector | Want | SnapshotPart | Durable | ConfirmAsk | DurableAsk
+    | Evidence | Gone
     | Send | Request | Reply | Abandon | StreamOpen | StreamItem | StreamGrant | StreamEnd | StreamStop
     | Post | Receipt | Relayed | UnknownKind
 )  # fmt: skip

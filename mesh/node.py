@@ -8,42 +8,26 @@ async with Node("kitchen", secret="…") as node:
 from __future__ import annotations
 
 import asyncio
-import builtins
 import contextlib
 import errno
-import weakref
-from collections import Counter as Tally
-from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 from mesh.config import PORTS_TRIED, NodeConfig
-from mesh.errors import AmbiguousName, Closed, NotReached, UnknownMember
+from mesh.errors import Closed
 from mesh.handles import MainSpace
-from mesh.messaging.direct import PRIORITIES, Priority
-from mesh.messaging.group import SPACE as GROUPS
-from mesh.messaging.group import Group, topic_of
-from mesh.messaging.handler import Handler, MessageHandler, RequestHandler
-from mesh.messaging.letter import DeadLetter
-from mesh.messaging.publisher import ON_FULL, OnFull
-from mesh.messaging.subscription import Subscription
-from mesh.protocol.facts import Fact
-from mesh.reader import FactReader
+from mesh.messenger import Messenger
+from mesh.outlook import Outlook
 from mesh.runtime import Runtime
 from mesh.state.space import Space
 from mesh.state.storage import open_storage
 from transport.address import ALL_INTERFACES, split_address
 from transport.admission import admission
-from transport.base import SECOND, Announcement, Discovery, Env, Listener
-from transport.codec import encode_value
+from transport.base import SECOND, Announcement, Env, Listener
 from transport.discovery.bootstrap import Bootstrap
 from transport.identity import Identity, Mesh, NodeId, verify
-
-MessageHandlerT = TypeVar("MessageHandlerT", bound=MessageHandler)
-RequestHandlerT = TypeVar("RequestHandlerT", bound=RequestHandler)
 
 SCOUT = b"scout"  # the purpose under which discovery's datagrams are signed
 LOOPBACK = "127.0.0.1"
@@ -52,19 +36,7 @@ SLEPT_NS = 5 * SECOND  # wall time that passed beside monotonic time: the machin
 KNOWN_MAX = 256  # peers remembered for the next start
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A node believed to exist. ``rtt_ms`` is None for those without a link, and 0.0 for this node itself."""
-
-    id: NodeId
-    name: str
-    state: str  # "alive", "suspect", "down" or "left"
-    addresses: tuple[str, ...]
-    incarnation: int
-    rtt_ms: float | None
-
-
-class Node(MainSpace):
+class Node(MainSpace, Messenger, Outlook):
     """One node of a mesh: finds the others, proves who it is, keeps shared state with them.
 
     ``name``: what people call it (this host's name if None). ``secret`` (str or bytes) admits; ``open=True`` admits
@@ -106,18 +78,12 @@ class Node(MainSpace):
         self._discover = discovery
         self._data = None if data is None else str(data)
         self._config = config or NodeConfig()
+        Messenger.__init__(self)
+        Outlook.__init__(self, self._config.events_max)
         self._given_env = env
         self._opened = contextlib.AsyncExitStack()  # what stop() closes, in reverse order
         self._runtime: Runtime | None = None
         self._listener: Listener | None = None
-        self._sources: list[Discovery] = []
-        self._readers: list[weakref.ref[FactReader]] = []  # who stopped reading is forgotten
-        self._observers: list[Callable[[Fact], None]] = []
-        self._early: deque[Fact] = deque(maxlen=self._config.events_max)  # noticed before anybody could read
-        self._changed: asyncio.Event = asyncio.Event()
-        self._message_handler: Handler | None = None
-        self._handlers: dict[str, Handler] = {}
-        self._dropped: Tally[str] = Tally()
         self._id: NodeId | None = None
 
     # -- life ------------------------------------------------------------------------------------------------------
@@ -159,7 +125,7 @@ class Node(MainSpace):
             handlers=self._handlers,
         )  # fmt: skip
         opened.push_async_callback(runtime.close, leave=False)
-        runtime.direct.on_send = self._message_handler
+        runtime.handlers.on_send = self._message_handler
         await runtime.open()
         listener = self._listener = await self._listen(env, runtime)
         opened.push_async_callback(listener.close)
@@ -180,10 +146,7 @@ class Node(MainSpace):
         """From here on nobody may use the node; those who wait on it are told."""
         self._remember(runtime)
         self._runtime = self._listener = None
-        for each in self._readers:
-            if (reader := each()) is not None:
-                reader.end()
-        self._changed.set()
+        self._end_readers()
 
     async def stop(self) -> None:
         """Leave: others see ``left``; what was written is durable; links, port and directory are free again."""
@@ -251,7 +214,7 @@ class Node(MainSpace):
             raise Closed(what)
         return self._runtime
 
-    # -- who is here -----------------------------------------------------------------------------------------------
+    # -- who it is ------------------------------------------------------------------------------------------------
 
     @property
     def id(self) -> NodeId:
@@ -285,74 +248,6 @@ class Node(MainSpace):
             raise Closed("node.addresses")
         return self._listener.addresses
 
-    def members(self) -> list[Member]:
-        """Everybody known, this node included; also those that are down or left."""
-        return [
-            Member(
-                each.id,
-                each.name,
-                each.state,
-                each.addresses,
-                each.incarnation,
-                each.rtt_ms,
-            )
-            for each in self._running("node.members()").stack.members()
-        ]
-
-    async def wait_for_members(self, count: int, timeout: float | None = None) -> list[Member]:
-        """The members, once ``count`` of them are alive (this node counts). Raises ``TimeoutError``: who is here."""
-        try:
-            async with asyncio.timeout(timeout):
-                while True:
-                    self._changed.clear()
-                    members = self.members()
-                    if sum(each.state == "alive" for each in members) >= count:
-                        return members
-                    await self._changed.wait()
-        except TimeoutError:
-            here = ", ".join(each.name for each in self.members() if each.state == "alive")
-            raise TimeoutError(
-                f"waited {timeout} s for {count} members, alive are: {here}; node.explain() says why others are not"
-            ) from None
-
-    def events(self) -> AsyncIterator[Fact]:
-        """What this node notices from now on: MemberUp, MemberDown, PartitionSuspected … Ends with the node. The first
-        reader also gets what was noticed during the start: damaged records, a log that was renewed.
-
-        A reader that lags by ``config.events_max`` facts loses the oldest, and a ``Dropped`` fact counts them.
-        """
-        self._running("node.events()")
-        reader = FactReader(self._config.events_max)
-        self._readers = [each for each in self._readers if each() is not None]
-        self._readers.append(weakref.ref(reader))
-        while self._early:
-            reader.put(self._early.popleft())
-        return reader
-
-    def observe(self, look: Callable[[Fact], None]) -> None:
-        """Call ``look`` with each fact at the moment it is told, from now on; for metrics and the simulator.
-
-        It is called between two steps of the node: it must return at once, raise nothing, and write nothing.
-        """
-        self._observers.append(look)
-
-    def explain(self) -> list[dict[str, Any]]:
-        """Why peers are, or are not, reached: each source of discovery, each candidate with its last outcome."""
-        runtime = self._running("node.explain()")
-        sources = [{"kind": "source", "source": each.name, **each.explain()} for each in self._sources]
-        candidates = [{"kind": "candidate", **each} for each in runtime.dialer.explain()]
-        return sources + candidates
-
-    def _tell(self, fact: Fact) -> None:
-        self._changed.set()
-        for look in self._observers:
-            look(fact)
-        if self._runtime is None:
-            self._early.append(fact)
-        for each in self._readers:
-            if (reader := each()) is not None:
-                reader.put(fact)
-
     # -- shared state ----------------------------------------------------------------------------------------------
 
     def space(self, name: str = "main") -> Space:
@@ -362,131 +257,6 @@ class Node(MainSpace):
     def spaces(self) -> list[str]:
         """The spaces this node holds, by name: its own, and those that others told it of. Asking opens none."""
         return self._running("node.spaces()").spaces.names
-
-    # -- messages --------------------------------------------------------------------------------------------------
-
-    def on_message(self, handler: MessageHandlerT) -> MessageHandlerT:
-        """Decorator: ``handler(message)`` gets what others ``send`` to this node, or broadcast.
-
-        ``message: Message[Order]`` has bodies checked against ``Order`` (a dataclass, a ``TypedDict``, ``int`` …).
-        """
-        self._message_handler = Handler(handler)
-        if self._runtime is not None:
-            self._runtime.direct.on_send = self._message_handler
-        return handler
-
-    def on(self, name: str) -> Callable[[RequestHandlerT], RequestHandlerT]:
-        """Decorator: the handler answers requests called ``name`` with what it returns (a MessagePack value); an async
-        generator answers ``stream`` with what it yields. ``request: Request[Order]`` has bodies checked."""
-
-        def register(handler: RequestHandlerT) -> RequestHandlerT:
-            self._handlers[name] = Handler(handler)
-            return handler
-
-        return register
-
-    async def send(
-        self, to: NodeId | str, body: Any, *, durable: bool = False, ttl: float | None = None,
-        priority: Priority = "normal",
-    ) -> str:  # fmt: skip
-        """Queue ``body`` for one node over the link to it; handled at most once. Waits only for room, for ``ttl`` s.
-        "low" goes behind everything else. Raises ``UnknownMember``, ``AmbiguousName``, ``NotReached``, ``Expired`` and
-        ``ValueRefused``; nothing was sent then.
-
-        ``durable``: it is on this node's disk when this returns (its id), and is sent, in order and after restarts of
-        either side too, until the handler there succeeded: at least once, and not again while the receiver remembers.
-        After ``ttl`` s unsent, or when the handler failed five times, it is a dead letter. Raises ``UnknownMember``,
-        ``AmbiguousName``, ``OutboxFull``, ``StorageFailed`` and ``ValueRefused``; it was not taken then.
-        """
-        runtime = self._running("node.send()")
-        if priority not in PRIORITIES:
-            raise ValueError(f"priority is one of {PRIORITIES}, not {priority!r}")
-        peer = self._resolve(runtime, to)
-        if not durable:
-            await runtime.direct.send(peer, body, ttl, priority)
-            return ""
-        if peer == self._id:
-            raise NotReached(peer, "it is this node itself")
-        return await runtime.outbox.put(peer, encode_value(body), ttl)
-
-    def dead_letters(self) -> builtins.list[DeadLetter]:
-        """Durable messages of this node that were given up, the oldest first: id, to, body, reason, tries, made_ms."""
-        return self._running("node.dead_letters()").outbox.dead_letters()
-
-    async def redeliver(self, message_id: str) -> str:
-        """Send a dead letter again as a new message; its new id. Raises ``NoSuchLetter`` and ``StorageFailed``."""
-        return await self._running("node.redeliver()").outbox.redeliver(message_id)
-
-    def stream(self, to: NodeId | str, name: str, body: Any = None) -> AsyncGenerator[Any, None]:
-        """What the async generator ``name`` on one node yields, in order; it runs only as fast as this is read.
-
-        Ending the iteration early closes the generator there. Raises what ``request`` raises, but no timeout.
-        """
-        runtime = self._running("node.stream()")
-        return runtime.streams.read(self._resolve(runtime, to), name, encode_value(body))
-
-    async def request(self, to: NodeId | str, name: str, body: Any = None, *, timeout: float = 10.0) -> Any:
-        """The answer of the handler ``name`` on one node. Raises what ``send`` raises, ``AnswerLost``,
-        ``RequestTimeout``, ``NoHandler``, ``BodyInvalid``, ``HandlerFailed`` or ``Busy``; each says what became of
-        the question."""
-        runtime = self._running("node.request()")
-        return await runtime.direct.request(self._resolve(runtime, to), name, body, timeout)
-
-    def subscribe(self, pattern: str) -> Subscription:
-        """``async with node.subscribe("orders.*.new") as messages:`` then ``async for message in messages``.
-
-        ``*`` stands for one level, ``**`` for any number. What this node itself publishes is read too. A reader that
-        lags by 8 MiB loses the oldest; ``messages.dropped`` counts that, and what was lost on the way here.
-        """
-        return self._running("node.subscribe()").topics.subscribe(pattern)
-
-    def publish(
-        self, topic: str, body: Any, *, on_full: OnFull = "wait", priority: Priority = "normal"
-    ) -> Coroutine[Any, Any, None]:
-        """``await`` it: queue ``body`` for whoever subscribed, on every member. Each gets it at most once, in order, or
-        counts what it missed.
-
-        Returns once queued. ``on_full`` says what to do when this node publishes faster than the network takes it:
-        "wait", "error" (raises ``PublishFull``) or "drop_oldest" (counted in ``node.dropped``). "high" is not held
-        back for company. Raises ``ValueError`` (topic) and ``ValueRefused`` (body); nothing was queued then.
-        """
-        if (on_full != "wait" or priority != "normal") and (on_full not in ON_FULL or priority not in PRIORITIES):
-            raise ValueError(f"on_full is one of {ON_FULL}, priority one of {PRIORITIES}: {on_full!r}, {priority!r}")
-        if self._runtime is None:
-            raise Closed("node.publish()")
-        return self._runtime.topics.publish(topic, body, on_full, priority == "high")
-
-    def group(self, name: str) -> Group:
-        """``async with node.group("cooks") as group:`` belongs to it for the block, and reads what is said there.
-
-        ``await group.send(body)``, ``group.members()``, ``group.join()``, ``group.leave()``. Raises ``ValueError``.
-        """
-        runtime = self._running("node.group()")
-        return Group(
-            name, me=self.id, space=self.space(GROUPS), messages=self.subscribe(topic_of(name)), publish=self.publish,
-            is_present=runtime.stack.is_present,
-        )  # fmt: skip
-
-    async def broadcast(self, body: Any) -> None:
-        """Queue ``body`` for the ``on_message`` handler of every other member. Handled at most once; waits for room."""
-        await self._running("node.broadcast()").topics.broadcast(body)
-
-    @property
-    def dropped(self) -> dict[str, int]:
-        """Everything that was not delivered and is known: reason -> count."""
-        return dict(self._dropped)
-
-    def _resolve(self, runtime: Runtime, to: NodeId | str) -> NodeId:
-        if isinstance(to, NodeId):
-            return to
-        found: Sequence[NodeId] = runtime.stack.resolve(to)
-        if not found:
-            with contextlib.suppress(ValueError):
-                return NodeId.parse(to)
-            raise UnknownMember(to)
-        if len(found) > 1:
-            raise AmbiguousName(to, found)
-        return found[0]
 
     # -- chaos -----------------------------------------------------------------------------------------------------
 

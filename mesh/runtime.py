@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import assert_never
 
@@ -22,12 +22,15 @@ from mesh.messages import (
     ConfirmAsk,
     Digest,
     Durable,
+    DurableAsk,
     Evidence,
     Gone,
     IHave,
     KindUnknown,
     LinkMessage,
     Post,
+    Probe,
+    ProbeAck,
     Receipt,
     Relayed,
     Reply,
@@ -44,14 +47,18 @@ from mesh.messages import (
     decode,
     encode,
 )
+from mesh.messaging.cause import Causes
 from mesh.messaging.direct import Direct
 from mesh.messaging.handler import Handler
+from mesh.messaging.handlers import Handlers
 from mesh.messaging.inbox import Inbox
+from mesh.messaging.loopback import Loopback
 from mesh.messaging.outbox import Outbox
 from mesh.messaging.relay import Relay
 from mesh.messaging.stream import Streams
 from mesh.messaging.topic import Topics
 from mesh.protocol import effects as do
+from mesh.protocol.antientropy import SWEEP
 from mesh.protocol.facts import (
     Fact,
     PeerMisbehaved,
@@ -70,7 +77,7 @@ from transport.link import EstablishedLink, Refusal
 log = logging.getLogger("gossamer")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
-HEARTBEAT_NS = 100 * MILLISECOND  # how often the loop's own lateness is measured
+HEARD_NS = 100 * MILLISECOND  # once in so long is enough to know that a peer lives
 LATE_NS = 50 * MILLISECOND  # below this, lateness says nothing
 DRAIN_LOOK_S = 0.005  # how often a node that stops looks whether its lanes are empty
 SERVE_BYTES = 256 << 10  # read from the journal at a time, per peer
@@ -98,11 +105,11 @@ class Runtime:
         self._tell_node, self._dropped = tell, dropped
         self._timers: dict[Hashable, Timer] = {}
         self._serving: dict[NodeId, _Serving] = {}
-        self._heard: set[NodeId] = set()
+        self._heard: dict[NodeId, int] = {}  # linked peers: when the stack was last told that something came
+        self._late_until = 0  # up to here this loop's lateness was told
         self._transfer = 0
         self.compared = asyncio.Event()  # a peer has said what it holds, so also how much of our own log
         self._closed = False
-        self._heartbeat: Timer | None = None
         self._queue: deque[do.Event] = deque()
         self._busy = False
         self._members_version = 0
@@ -115,10 +122,16 @@ class Runtime:
         )  # fmt: skip
         self.spaces = Spaces(
             env, identity, mesh, storage, config=config.state, tell=self.tell, feed=self.feed, send=self._send,
-            on_fault=self._on_fault,
+            reach=self._report, on_fault=self._on_fault,
         )  # fmt: skip
-        self.direct = Direct(env, send=self._send_anyhow, is_linked=self.dialer.links.__contains__, dropped=dropped)
-        self.direct.handlers = handlers
+        self.causes = Causes(env.rng("causes"))
+        self.loopback = Loopback(
+            env, deliver=partial(self._deliver, identity.id), writable=partial(self._on_room, identity.id, Lane.DIRECT)
+        )
+        self.direct = Direct(send=self._send_anyhow, reach=self._reach, is_near=self._is_near)
+        self.handlers = Handlers(
+            env, handlers, handler_s=config.messaging.handler_s, queue=self.direct.queue, dropped=dropped
+        )
         self.relay = Relay(
             env, identity, mesh, links=self.dialer.links, is_member=self.stack.is_present, deliver=self._deliver,
             dropped=dropped,
@@ -128,16 +141,16 @@ class Runtime:
             send=self._send_anyhow, is_present=self.stack.is_present, tell=self.tell, dropped=dropped,
         )  # fmt: skip
         self.inbox = Inbox(
-            env, storage, handler=lambda: self.direct.on_send, commit=self.spaces.commit, send=self._send_anyhow
-        )
+            env, storage, take=self.handlers.take, commit=self.spaces.commit, send=self._send_anyhow
+        )  # fmt: skip
         self.streams = Streams(
-            env, handlers, queue=self.direct.queue, send=self._send, on_fault=self._on_fault,
+            env, handlers, queue=self.direct.queue, send=self._send_anyhow, on_fault=self._on_fault,
             dropped=dropped,
         )  # fmt: skip
         self.topics = Topics(
             env, identity, mesh, config.messaging, config.state, feed=self.feed, tell=self.tell,
             on_fault=self._on_fault, send=self._send, outlets=self.dialer.links.values, is_asked=self._is_asked,
-            forget=self.stack.forget, on_broadcast=self.direct.on_broadcast, dropped=dropped,
+            forget=self.stack.forget, on_broadcast=self.handlers.on_send_of, dropped=dropped,
         )  # fmt: skip
         self._drain_ns = int(config.messaging.drain_s * SECOND)
 
@@ -146,12 +159,11 @@ class Runtime:
         self.outbox.load()
         self.inbox.load()
         await self.spaces.open()
+        self.outbox.linked(self.identity.id)
 
     def start(self, addresses: tuple[str, ...]) -> None:
         """The node listens at ``addresses``; from now on it may be found. Called again when they change."""
         self.feed(do.Started(for_others(addresses)))
-        if self._heartbeat is None:
-            self._beat(self.env.mono())
 
     async def close(self, *, leave: bool = True) -> None:
         """Tell the others, make everything durable, end the links. Safe to call twice."""
@@ -166,12 +178,11 @@ class Runtime:
         if leave:
             self.feed(do.Leave())
         self._closed = True
-        if self._heartbeat is not None:
-            self._heartbeat.cancel()
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
         self.direct.close()
+        self.handlers.close()
         self.streams.close()
         self.dialer.close()
 
@@ -209,6 +220,8 @@ class Runtime:
 
     def _perform(self, effect: do.Effect, cause: do.Event) -> None:
         match effect:
+            case do.SetTimer(key, after_ns):
+                self._set_timer(key, after_ns)
             case do.Send(peer, message, lane):
                 self._send(peer, message, lane)
             case do.Push(peers):
@@ -216,8 +229,6 @@ class Runtime:
                 self._push(cause, peers)
             case do.Serve(peer, slot, after):
                 self._serve(peer, slot, after)
-            case do.SetTimer(key, after_ns):
-                self._set_timer(key, after_ns)
             case do.CancelTimer(key):
                 if timer := self._timers.pop(key, None):
                     timer.cancel()
@@ -236,21 +247,21 @@ class Runtime:
     def _set_timer(self, key: Hashable, after_ns: int) -> None:
         if old := self._timers.pop(key, None):
             old.cancel()
-        self._timers[key] = self.env.call_at(self.env.mono() + after_ns, partial(self._ring, key))
+        due = self.env.mono() + after_ns
+        self._timers[key] = self.env.call_at(due, partial(self._ring, key, due))
 
-    def _ring(self, key: Hashable) -> None:
+    def _ring(self, key: Hashable, due: int) -> None:
+        """Whoever is late himself must not call others silent (Lifeguard): the stack is told so before the first of
+        the timers that were late together."""
         self._timers.pop(key, None)
-        self.feed(do.TimerFired(key))
-
-    def _beat(self, due: int) -> None:
-        """Measure how late this loop runs: whoever is late himself must not call others silent (Lifeguard)."""
         now = self.env.mono()
-        self._heard.clear()
-        if (late := now - due) > LATE_NS:
-            self.feed(do.LoopLate(late))
-        for peer in self.spaces.arriving():
-            self.feed(do.Arriving(peer))
-        self._heartbeat = self.env.call_at(now + HEARTBEAT_NS, partial(self._beat, now + HEARTBEAT_NS))
+        if now - due > LATE_NS and due >= self._late_until:
+            self._late_until = now
+            self.feed(do.LoopLate(now - due))
+        if key == SWEEP:
+            for peer in self.spaces.arriving():
+                self.feed(do.Arriving(peer))
+        self.feed(do.TimerFired(key))
 
     def tell(self, fact: Fact) -> None:
         """Log a fact, and pass it to the node's observers."""
@@ -275,6 +286,7 @@ class Runtime:
         peer = link.peer
         link.on_frame = partial(self._on_frame, link)
         link.on_writable = partial(self._on_writable, peer)
+        self._heard[peer] = self.env.mono()
         self.feed(do.LinkUp(peer, link.rtt_ns))
         self.spaces.linked(peer, True)
         self.topics.linked(peer)
@@ -285,8 +297,10 @@ class Runtime:
         if link.fault is not None:
             self.tell(PeerMisbehaved(link.peer, link.fault.rule))
         self._serving.pop(link.peer, None)
+        self._heard.pop(link.peer, None)
         self.spaces.linked(link.peer, False)
         self.direct.lost(link.peer)
+        self.handlers.lost(link.peer)
         self.streams.lost(link.peer)
         self.outbox.lost(link.peer)
         self.feed(do.LinkClosed(link.peer, cause))
@@ -308,10 +322,8 @@ class Runtime:
 
     def _on_frame(self, link: Link, lane: Lane, raw: bytes) -> None:
         peer = link.peer
-        if peer not in self._heard:  # once a heartbeat is enough to know that it lives
-            self._heard.add(peer)
-            self.feed(do.Heard(peer))
         if is_signed_frame(raw):
+            self._lives(peer)
             room = self.topics if kind_of(raw) == KIND_TOPIC else self.spaces
             room.receive(peer, raw, partial(link.consumed, lane, len(raw)))
             return
@@ -326,54 +338,85 @@ class Runtime:
             link.consumed(lane, len(raw))
             return
         match message:
+            case Probe() | ProbeAck():  # most of what comes when nobody writes
+                self._receive(peer, message)
             case UnknownKind():
                 self._dropped["a kind of message a peer does not know"] += 1
-            case Send() | Request() | Reply() | Abandon():
-                self.direct.on_message(peer, message)
             case Relayed():
                 self.relay.on_message(peer, message)
-            case Post():
-                self.inbox.on_post(peer, message)
-            case Receipt():
-                self.outbox.on_receipt(peer, message)
-            case StreamOpen() | StreamItem() | StreamGrant() | StreamEnd() | StreamStop():
-                self.streams.on_message(peer, message)
-            case SnapshotPart() | Durable() | ConfirmAsk() | Evidence():
+            case SnapshotPart() | Durable() | ConfirmAsk() | DurableAsk() | Evidence():
                 self.spaces.on_message(peer, message)
             case Gone():
                 self.topics.on_gone(peer, message)
             case IHave():
                 self.topics.on_ihave(message)
-                self.feed(do.Received(peer, message))
+                self._receive(peer, message)
             case Vector(entries):
                 self.spaces.peer_holds(peer, entries)  # a peer that knows more of our own log than we do
                 self.compared.set()
-                self.feed(do.Received(peer, message))
+                self._receive(peer, message)
             case Digest(digest):
                 if digest == self.stack.logs.digest():
                     self.compared.set()
-                self.feed(do.Received(peer, message))
+                self._receive(peer, message)
             case _:
-                self.feed(do.Received(peer, message))
+                if not self._deliver(peer, message):
+                    self._receive(peer, message)
+        self._lives(peer)
         link.consumed(lane, len(raw))
+
+    def _lives(self, peer: NodeId) -> None:
+        """Something came from ``peer``: tell the stack, unless it saw that itself or was told just now."""
+        now, told = self.env.mono(), self._heard.get(peer)
+        if told is not None and now - told >= HEARD_NS:
+            self._heard[peer] = now
+            self.feed(do.Heard(peer))
+
+    def _receive(self, peer: NodeId, message: LinkMessage) -> None:
+        """``message`` is the stack's."""
+        self._heard[peer] = self.env.mono()
+        self.feed(do.Received(peer, message))
 
     # -- frames out ------------------------------------------------------------------------------------------------
 
-    def _deliver(self, sender: NodeId, message: LinkMessage) -> None:
-        """A message for this node that others handed on."""
+    def _deliver(self, sender: NodeId, message: LinkMessage) -> bool:
+        """A message of an application, by whatever way it came. Whether it was one."""
         match message:
+            case Send() | Request() | Abandon():
+                self.handlers.on_message(sender, message)
+            case Reply():
+                self.direct.on_reply(sender, message)
             case Post():
                 self.inbox.on_post(sender, message)
             case Receipt():
                 self.outbox.on_receipt(sender, message)
+            case StreamOpen() | StreamItem() | StreamGrant() | StreamEnd() | StreamStop():
+                self.streams.on_message(sender, message)
+            case Durable() | ConfirmAsk() | DurableAsk():
+                self.spaces.on_message(sender, message)
             case _:
-                self.direct.on_message(sender, message)
+                return False
+        return True
 
-    def _send_anyhow(self, peer: NodeId, message: LinkMessage, lane: Lane = Lane.DIRECT) -> bool:
-        """Over the link to ``peer``, else sealed over others."""
+    def _send_anyhow(
+        self, peer: NodeId, message: LinkMessage, lane: Lane = Lane.DIRECT, urgent: bool = False
+    ) -> bool:  # fmt: skip
+        """Over the link to ``peer``, else sealed over others; to this node itself at once."""
         if peer in self.dialer.links:
             return self._send(peer, message, lane)
+        if peer == self.identity.id:
+            return self.loopback.try_send(message)
         return self.relay.send(peer, message)
+
+    def _is_near(self, peer: NodeId) -> bool:
+        return peer in self.dialer.links or peer == self.identity.id
+
+    def _reach(self, peer: NodeId) -> Awaitable[object] | None:
+        return None
+
+    def _report(self, peer: NodeId, message: LinkMessage) -> bool:
+        """What members tell each other about their disks: small, so it goes as control where there is a link."""
+        return self._send_anyhow(peer, message, Lane.CONTROL)
 
     def _is_asked(self, peer: NodeId, slot: do.Slot) -> bool:
         ask = self.stack.logs.asked.get(slot)
@@ -395,7 +438,10 @@ class Runtime:
     def _on_writable(self, peer: NodeId, lane: Lane) -> None:
         if lane is Lane.SYNC:
             self._continue(peer)
-        elif lane is Lane.DIRECT:
+        self._on_room(peer, lane)
+
+    def _on_room(self, peer: NodeId, lane: Lane) -> None:
+        if lane is Lane.DIRECT:
             self.outbox.writable(peer)
         self.direct.writable(peer, lane)
 

@@ -5,8 +5,8 @@ follow from one number, and breaks them on request. ``@scenario`` makes a test o
 """
 
 from sim.checkers.convergence import check_clocks, converged
+from sim.errors import Deadlock, Livelock, NotSimulated, SimError
 from sim.faults import Fault
-from sim.loop import Deadlock, Livelock, NotSimulated, SimError
 from sim.node import SimNode
 from sim.scenario import scenario
 from sim.world import NeverFired, NodeFailed, NotReached, World

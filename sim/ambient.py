@@ -22,8 +22,10 @@ from random import Random
 from typing import Any
 
 from sim.clock import EPOCH
-from sim.loop import OWNER, NotSimulated, SimLoop
+from sim.errors import NotSimulated
+from sim.loop import SimLoop
 from sim.machine import Process
+from sim.occurrence import OWNER
 from sim.seed import Seed
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from sim.determinism import check
-from sim.loop import SimError
+from sim.errors import SimError
 from sim.plan import BadReplay, Plan, load
 from sim.record import Recorder
 from sim.report import write as write_report

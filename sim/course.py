@@ -8,7 +8,8 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sim.ambient import REPLACEMENTS, Ambient
-from sim.loop import SimError, SimLoop
+from sim.errors import SimError
+from sim.loop import SimLoop
 from sim.machine import Process
 from sim.plan import Demand, Plan
 from transport.base import SECOND

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sim.loop import NotSimulated, SimError
+from sim.errors import NotSimulated, SimError
 from sim.scenario import find
 
 SURROUNDINGS: tuple[dict[str, str], ...] = (

@@ -65,7 +65,7 @@ class Dial:
             host, self._port = split(address)
             target = process.machine if host in LOOPBACK_HOSTS else network.machines.get(host)
         except ValueError as wrong:
-            process.at(loop.now, partial(self._fail, DialFault.INVALID, str(wrong)))
+            process.soon(partial(self._fail, DialFault.INVALID, str(wrong)))
             return
         process.at(loop.now + timeout_ns, partial(self._fail, DialFault.TIMEOUT, "no answer"))
         if target is None:
@@ -122,7 +122,7 @@ class Dial:
         far = SimConduit(door.process, f"{self._process.machine.address}:{port}", binding, self._back, label)
         near.flow.far, far.flow.far = far, near
         network.trace.record(loop.now, self._there.name, f"open {label}")
-        loop.deliver(door.process.at_once(partial(door.on_conduit, far)))
+        door.process.call(door.on_conduit, far)
         answer = partial(self._answer, near)
         arrives = loop.now + delay
         far.flow._last_arrival = arrives  # nothing the acceptor says overtakes its acceptance
@@ -133,7 +133,7 @@ class Dial:
             if isinstance(outcome, SimConduit):
                 outcome.close("no longer wanted")
         else:
-            self._network.loop.deliver(self._process.at_once(partial(self._finish, outcome)))
+            self._process.call(self._finish, outcome)
 
 
 class SimTransport:

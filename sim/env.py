@@ -9,10 +9,10 @@ from random import Random
 from typing import Any, TypeVar
 
 from sim.dial import SimTransport
-from sim.loop import Occurrence
 from sim.machine import Process
 from sim.mdns import SimMdns
 from sim.network import Network
+from sim.occurrence import Occurrence
 from sim.scout import SimScout
 from sim.seed import exponential
 from sim.storage import Fate, SimStorage
@@ -59,7 +59,10 @@ class SimEnv:
         return self._loop.now
 
     def call_at(self, when_ns: int, callback: Callable[[], None]) -> Occurrence:
-        return self.process.at(when_ns, callback)
+        process, loop = self.process, self._loop
+        if when_ns <= loop.now:
+            return loop.soon(callback, process, process.context)
+        return loop.at(when_ns, callback, process.source, process, process.context)
 
     def rng(self, stream: str) -> Random:
         found = self._streams.get(stream)

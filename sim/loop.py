@@ -3,12 +3,10 @@
 Stock ``Task``, ``Future``, ``Queue``, ``TaskGroup`` and ``timeout`` run on it unchanged. Two kinds of things happen:
 
 *occurrences* (message arrivals, node timers, disk completions) are ordered by (time, tie of their cause) and run one at
-a time; *asyncio handles* run in between, all that are ready before the next occurrence: plain callbacks in the order
-they were registered, which asyncio documents, and steps of tasks picked at random, which it never promised. So the
-order of occurrences does not depend on how many steps a Python version needs for ``wait_for``.
-
-Tasks and futures hash by a sequence number, so sets of them iterate alike in every process (with the stock hash, one
-program gave 12 traces in 12 processes). What would leave the world (threads, sockets, processes) raises at the call.
+a time, those for *now* before all others and in the order in which they were asked for; *asyncio handles* run in
+between, all that are ready before the next occurrence: plain callbacks in the order they were registered, which asyncio
+documents, and steps of tasks picked at random, which it never promised. So the order of occurrences does not depend on
+how many steps a Python version needs for ``wait_for``.
 """
 
 from __future__ import annotations
@@ -16,99 +14,33 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
-import heapq
 import sys
 import threading
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
+from heapq import heapify, heappop, heappush
 from random import Random
-from typing import Any, NoReturn, Protocol, TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
+from sim.border import Border
+from sim.errors import Deadlock, Livelock, NotSimulated
+from sim.occurrence import OWNER, Occurrence, Owner
 from sim.seed import Source
+from sim.task import SimFuture, SimTask
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 STEPS_PER_INSTANT_MAX = 200_000  # handles run without time moving on, before it is called a livelock
-STEPS_PER_COLLECTION = (
-    500_000  # garbage is collected at fixed steps, so finalizers run at the same ones in every process
-)
+STEPS_PER_COLLECTION = 500_000  # garbage goes at fixed steps, so finalizers run at the same ones in every process
+FOR_EVER = 1 << 100  # ns
 COMPACT_MIN = 256  # cancelled timers are swept once they are this many, and more than half
 
 
-class SimError(Exception):
-    """Root of what the simulator itself raises."""
-
-
-class NotSimulated(SimError):
-    """The program tried to leave the world: nothing was done. Use what ``Env`` offers, or keep it out of the run."""
-
-
-class Deadlock(SimError):
-    """Nothing is left that could ever happen, and what was waited for has not."""
-
-
-class Livelock(SimError):
-    """Time stands still while handles keep making each other ready."""
-
-
-class Owner(Protocol):
-    """Whose code a handle runs: dead ones are never stepped again, paused ones are kept for later."""
-
-    alive: bool
-    held: list[Any] | None  # a list while paused
-
-
-OWNER: contextvars.ContextVar[Owner | None] = contextvars.ContextVar("gossamer_sim_owner", default=None)
-
-
-class Occurrence:
-    """One thing that will happen, unless cancelled. It runs in ``context`` when it has one."""
-
-    __slots__ = ("callback", "context", "owner", "when")
-
-    def __init__(
-        self,
-        when: int,
-        callback: Callable[[], object] | None,
-        owner: Owner | None,
-        context: contextvars.Context | None,
-    ) -> None:
-        self.when = when
-        self.callback = callback
-        self.owner = owner
-        self.context = context
-
-    def cancel(self) -> None:
-        self.callback = None
-
-
-class SimTask(asyncio.Task[T]):
-    """A stock task that hashes by its number in this world, and knows whose it is."""
-
-    def __init__(self, coro: Any, *, number: int, owner: Owner | None, **options: Any) -> None:
-        self.number = number
-        self.owner = owner
-        super().__init__(coro, **options)
-
-    def __hash__(self) -> int:
-        return self.number
-
-
-class SimFuture(asyncio.Future[T]):
-    """A stock future that hashes by its number in this world."""
-
-    def __init__(self, *, number: int, loop: asyncio.AbstractEventLoop) -> None:
-        self.number = number
-        super().__init__(loop=loop)
-
-    def __hash__(self) -> int:
-        return self.number
-
-
-class SimLoop(asyncio.BaseEventLoop):
+class SimLoop(Border):
     """``picks`` chooses among ready tasks; ``None`` steps them first in, first out (for debugging)."""
 
     _ready: deque[asyncio.Handle]
@@ -125,10 +57,11 @@ class SimLoop(asyncio.BaseEventLoop):
         self._picks = picks
         self._steppable: list[asyncio.Handle] = []
         self._heap: list[tuple[int, int, int, Occurrence | asyncio.TimerHandle]] = []
+        self._soon: deque[Occurrence] = deque()
         self._pushed = 0
         self._cancelled = 0
         self._numbers = 0
-        self._instant_steps = 0
+        self._instant_began = 0  # ``steps`` when time last moved on
         self._tasks: list[SimTask[Any]] = []
         self._sweep_at = 1024
         self.graveyard: list[object] = []  # what belonged to the dead: kept, so that no ``finally`` runs
@@ -148,9 +81,17 @@ class SimLoop(asyncio.BaseEventLoop):
         context: contextvars.Context | None = None,
     ) -> Occurrence:
         """Let ``callback`` happen at ``when`` (never before now), as the next thing ``source`` causes."""
-        occurrence = Occurrence(max(when, self.now), callback, owner, context)
+        occurrence = Occurrence(callback, owner, context)
         self._pushed += 1
-        heapq.heappush(self._heap, (occurrence.when, source.tie(), self._pushed, occurrence))
+        heappush(self._heap, (when if when > self.now else self.now, source.tie(), self._pushed, occurrence))
+        return occurrence
+
+    def soon(
+        self, callback: Callable[[], object], owner: Owner | None = None, context: contextvars.Context | None = None
+    ) -> Occurrence:
+        """Let ``callback`` happen now: after what is going on and what was asked for before, before all else."""
+        occurrence = Occurrence(callback, owner, context)
+        self._soon.append(occurrence)
         return occurrence
 
     def call_later(
@@ -175,18 +116,18 @@ class SimLoop(asyncio.BaseEventLoop):
         self._pushed += 1
         # After every occurrence of the same instant: ties of occurrences have 64 bits.
         tie = 1 << 64 if self._picks is None else (1 << 64) + self._picks.getrandbits(32)
-        heapq.heappush(self._heap, (when, tie, self._pushed, timer))
+        heappush(self._heap, (when, tie, self._pushed, timer))
         return timer
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         self._cancelled += 1
         if self._cancelled > COMPACT_MIN and self._cancelled * 2 > len(self._heap):
-            self._heap = [
+            self._heap[:] = [
                 entry
                 for entry in self._heap
                 if not (entry[3].callback is None if isinstance(entry[3], Occurrence) else entry[3].cancelled())
             ]
-            heapq.heapify(self._heap)
+            heapify(self._heap)
             self._cancelled = 0
 
     # -- handles ---------------------------------------------------------------------------------------------------
@@ -243,89 +184,88 @@ class SimLoop(asyncio.BaseEventLoop):
         self._tasks.append(task)
         return task
 
-    def _run_once(self) -> None:
-        if not self._turn(None):
-            raise Deadlock("nothing is left that could happen")
-
-    def _turn(self, until: int | None) -> bool:
-        """Run one handle or occurrence; False when there is none up to ``until``."""
-        self._instant_steps += 1
-        if self._instant_steps > STEPS_PER_INSTANT_MAX:
-            raise Livelock(f"{STEPS_PER_INSTANT_MAX} steps at {self.time():.9f} s without time moving on")
-        steppable = self._steppable
+    def _step(self) -> None:
+        """Run one of the ready handles."""
+        steppable, ready = self._steppable, self._ready
         if steppable:
             assert self._picks is not None
-            plain = 1 if self._ready else 0
-            index = int(self._picks.random() * (len(steppable) + plain)) if len(steppable) + plain > 1 else 0
-            if index == len(steppable):
-                self._run_handle(self._ready.popleft())
-            else:
-                handle = steppable[index]
-                last = steppable.pop()
-                if index < len(steppable):
-                    steppable[index] = last
+            choices = len(steppable) + (1 if ready else 0)
+            index = int(self._picks.random() * choices) if choices > 1 else 0
+            if index < len(steppable):
+                handle, steppable[index] = steppable[index], steppable[-1]
+                steppable.pop()
                 self._run_handle(handle)
-            return True
-        if self._ready:
-            self._run_handle(self._ready.popleft())
-            return True
-        heap = self._heap
-        while heap:
-            when = heap[0][0]
-            if until is not None and when > until:
-                return False
-            entry = heapq.heappop(heap)[3]
-            if isinstance(entry, Occurrence):
-                if entry.callback is None:
-                    continue
-                if when > self.now:
-                    self.now, self._instant_steps = when, 0
-                self.deliver(entry)
-            else:
-                if entry.cancelled():
-                    self._cancelled -= 1
-                    continue
-                if when > self.now:
-                    self.now, self._instant_steps = when, 0
-                entry._scheduled = False  # type: ignore[attr-defined]
-                self._enqueue(entry)
-            return True
-        return False
+                return
+        self._run_handle(ready.popleft())
 
     def _run_handle(self, handle: asyncio.Handle) -> None:
         if handle.cancelled():
             return
         self.steps += 1
         owner = handle._context.get(OWNER)  # type: ignore[attr-defined]
-        if owner is not None:
-            if not owner.alive:
-                self.graveyard.append(handle)
-                return
-            if owner.held is not None:
-                owner.held.append(handle)
-                return
-        handle._run()
+        if owner is None or owner.running:
+            handle._run()
+        else:
+            self._withhold(owner, handle)
 
-    def deliver(self, occurrence: Occurrence) -> None:
-        """Let it happen now: kept if its owner is paused, buried if dead. What it raises ends the run."""
+    def _withhold(self, owner: Owner, what: Occurrence | asyncio.Handle) -> None:
+        """Its owner is paused: keep it for later; or dead: bury it."""
+        if owner.alive:
+            assert owner.held is not None
+            owner.held.append(what)
+        else:
+            self.graveyard.append(what)
+
+    def _next(self, until: int) -> bool:
+        """Let the next occurrence up to ``until`` happen, or a timer make its handle ready. False: there is none."""
+        heap = self._heap
+        while heap and heap[0][0] <= until:
+            when, _, _, entry = heappop(heap)
+            if isinstance(entry, Occurrence):
+                if entry.callback is None:
+                    continue
+            elif entry.cancelled():
+                self._cancelled -= 1
+                continue
+            if when > self.now:
+                self.now, self._instant_began = when, self.steps
+            if isinstance(entry, Occurrence):
+                self._deliver(entry)
+            else:
+                entry._scheduled = False  # type: ignore[attr-defined]
+                self._enqueue(entry)
+            return True
+        return False
+
+    def _deliver(self, occurrence: Occurrence) -> None:
         callback = occurrence.callback
-        owner = occurrence.owner
         if callback is None:
             return
+        owner = occurrence.owner
+        if owner is None or owner.running:
+            occurrence.callback = None
+            self.happen(owner, occurrence.context, callback)
+        else:
+            self.steps += 1
+            self._withhold(owner, occurrence)
+
+    def happen(
+        self,
+        owner: Owner | None,
+        context: contextvars.Context | None,
+        callback: Callable[..., object],
+        args: tuple[Any, ...] = (),
+    ) -> None:
+        """It happens before this returns: kept if its owner is paused, buried if dead. What it raises ends the run."""
         self.steps += 1
-        if owner is not None:
-            if not owner.alive:
-                self.graveyard.append(occurrence)
-                return
-            if owner.held is not None:
-                owner.held.append(occurrence)
-                return
-        occurrence.callback = None
+        if owner is not None and not owner.running:
+            self._withhold(owner, Occurrence(partial(callback, *args), owner, context))
+            return
         try:
-            if occurrence.context is None:
-                callback()
+            if context is None:
+                callback(*args)
             else:
-                occurrence.context.run(callback)
+                context.run(callback, *args)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as wrong:  # noqa: BLE001 - a node's bug ends the run, with whose it was
@@ -336,7 +276,7 @@ class SimLoop(asyncio.BaseEventLoop):
         for each in held:
             if isinstance(each, Occurrence):
                 self._pushed += 1
-                heapq.heappush(self._heap, (self.now, 0, self._pushed, each))
+                heappush(self._heap, (self.now, 0, self._pushed, each))
             else:
                 self._enqueue(each)
 
@@ -366,16 +306,24 @@ class SimLoop(asyncio.BaseEventLoop):
 
         True when ``done`` said so. Without it time ends at ``until`` exactly. Call it inside ``entered``.
         """
+        horizon = FOR_EVER if until is None else until
         next_collection = self.steps + STEPS_PER_COLLECTION
-        while not self.failures:
+        failures, ready, steppable, soon = self.failures, self._ready, self._steppable, self._soon
+        while not failures:
             if done is not None and done():
                 return True
-            if not self._turn(until):
-                if until is not None:
-                    if until > self.now:
-                        self.now, self._instant_steps = until, 0
-                    return False
-                raise Deadlock("nothing is left that could happen, and what was waited for has not")
+            if ready or steppable:
+                self._step()
+            elif soon:
+                self._deliver(soon.popleft())
+            elif not self._next(horizon):
+                if until is None:
+                    raise Deadlock("nothing is left that could happen, and what was waited for has not")
+                if until > self.now:
+                    self.now, self._instant_began = until, self.steps
+                return False
+            if self.steps - self._instant_began > STEPS_PER_INSTANT_MAX:
+                raise Livelock(f"{STEPS_PER_INSTANT_MAX} steps at {self.time():.9f} s without time moving on")
             if self.steps >= next_collection:
                 gc.collect()
                 next_collection = self.steps + STEPS_PER_COLLECTION
@@ -414,6 +362,7 @@ class SimLoop(asyncio.BaseEventLoop):
             return
         super().close()
         self._steppable.clear()
+        self._soon.clear()
         self._heap.clear()
         for task in self._tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -428,30 +377,3 @@ class SimLoop(asyncio.BaseEventLoop):
                 pass
         self._tasks.clear()
         self.graveyard.clear()
-
-
-_LEAVES_THE_WORLD = {
-    "run_in_executor": "a thread", "set_default_executor": "threads", "shutdown_default_executor": "threads",
-    "getaddrinfo": "the resolver", "getnameinfo": "the resolver",
-    "create_connection": "a socket", "create_server": "a socket", "create_datagram_endpoint": "a socket",
-    "create_unix_connection": "a socket", "create_unix_server": "a socket", "connect_accepted_socket": "a socket",
-    "start_tls": "a socket", "sendfile": "a socket", "sock_recv": "a socket", "sock_recv_into": "a socket",
-    "sock_recvfrom": "a socket", "sock_recvfrom_into": "a socket", "sock_sendall": "a socket",
-    "sock_sendto": "a socket", "sock_connect": "a socket", "sock_accept": "a socket", "sock_sendfile": "a socket",
-    "add_reader": "a file descriptor", "remove_reader": "a file descriptor", "add_writer": "a file descriptor",
-    "remove_writer": "a file descriptor", "connect_read_pipe": "a pipe", "connect_write_pipe": "a pipe",
-    "subprocess_shell": "a process", "subprocess_exec": "a process",
-    "add_signal_handler": "a signal", "remove_signal_handler": "a signal",
-}  # fmt: skip
-
-
-def _refusal(method: str, what: str) -> Callable[..., NoReturn]:
-    def refuse(self: SimLoop, *args: object, **options: object) -> NoReturn:
-        raise NotSimulated(f"loop.{method} needs {what}, and a world has none: go through the node's Env instead")
-
-    refuse.__name__ = method
-    return refuse
-
-
-for _method, _what in _LEAVES_THE_WORLD.items():
-    setattr(SimLoop, _method, _refusal(_method, _what))

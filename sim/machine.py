@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Callable
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVarTuple
 
 from sim.clock import WallClock
-from sim.loop import OWNER, Occurrence, SimLoop
+from sim.loop import SimLoop
+from sim.occurrence import OWNER, Occurrence
 from sim.seed import Seed, Source
 from sim.storage import Disk
 
 if TYPE_CHECKING:
     from sim.dial import Door
     from sim.stream import SimConduit
+
+Ts = TypeVarTuple("Ts")
 
 FIRST_FREE_PORT = 49_152
 
@@ -60,7 +63,7 @@ class Process:
         self.machine = machine
         self.name = f"{machine.name}/{machine.epoch}"
         self.loop = machine.loop
-        self.alive = True
+        self.alive = self.running = True
         self.held: list[Any] | None = None  # while paused: what is due and does not happen
         self.missed = 0  # how much was held in all
         self._stops = 0  # pauses that overlap: it goes on when the last one ends
@@ -79,27 +82,31 @@ class Process:
         """Let ``callback`` happen to this process at ``when``: late if paused, never once it is dead."""
         return self.loop.at(when, callback, self.source, self, self.context)
 
-    def at_once(self, callback: Callable[[], object]) -> Occurrence:
-        """Something for ``loop.deliver``: it happens to this process now."""
-        return Occurrence(self.loop.now, callback, self, self.context)
+    def soon(self, callback: Callable[[], object]) -> Occurrence:
+        """Let ``callback`` happen to this process now, after what is going on."""
+        return self.loop.soon(callback, self, self.context)
+
+    def call(self, callback: Callable[[*Ts], object], *args: *Ts) -> None:
+        """It happens to this process, before this returns: late if paused, never once it is dead."""
+        self.loop.happen(self, self.context, callback, args)
 
     def pause(self) -> None:
         """Stop in mid-step (a garbage collection, SIGSTOP): its machine's kernel goes on."""
         self._stops += 1
         if self.held is None:
-            self.held = []
+            self.held, self.running = [], False
 
     def resume(self) -> None:
         """One pause is over: after the last one what was due happens now, in a burst."""
         self._stops -= 1
         if self.held is not None and self.alive and not self._stops:
-            held, self.held = self.held, None
+            held, self.held, self.running = self.held, None, True
             self.missed += len(held)
             self.loop.resume(held)
 
     def end(self) -> None:
         """Never step it again. Its tasks, timers and objects stay referenced until the world ends."""
-        self.alive = False
+        self.alive = self.running = False
         self.loop.graveyard += [self.held, dict(self.offloaded), *self.loop.tasks_of(self)]
         self.held = None
         self.offloaded.clear()

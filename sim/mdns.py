@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sim.loop import Occurrence
 from sim.machine import Process
+from sim.occurrence import Occurrence
 from transport.base import MILLISECOND, SECOND, Announcement, Hint
 from transport.errors import Misuse
 from transport.identity import NodeId
@@ -48,7 +48,7 @@ class SimMdns:
         self.process = process
         self._announcement: Announcement | None = None
         self._on_hint: Callable[[Hint], None] = lambda hint: None
-        self._timers: list[Occurrence] = []
+        self._timers: dict[Occurrence, None] = {}
         self._known: dict[bytes, None] = {}  # instances heard of
         self._rng = process.stream("mdns")
         self._instance = b""
@@ -80,9 +80,12 @@ class SimMdns:
         self._timers.clear()
 
     def _after(self, wait: int, act: Callable[[], None]) -> None:
-        self._timers.append(self.process.at(self.process.loop.now + wait, act))
-        if len(self._timers) > 64:
-            self._timers = [each for each in self._timers if each.when >= self.process.loop.now]
+        def due() -> None:
+            del self._timers[timer]
+            act()
+
+        timer = self.process.at(self.process.loop.now + wait, due)
+        self._timers[timer] = None
 
     def _ask(self, wait: int) -> None:
         self._counts["asked"] += 1
@@ -105,7 +108,7 @@ class SimMdns:
         here, there = self.process.machine, other.process.machine
 
         def arrives() -> None:
-            other.process.loop.deliver(other.process.at_once(partial(other._heard, here.address, raw)))
+            other.process.call(other._heard, here.address, raw)
 
         self._network.multicast(self.name, here, there, raw, arrives)
 

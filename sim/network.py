@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from random import Random
 from typing import TYPE_CHECKING, Final
 
 from sim.faults import Bandwidth, Cut, Fault, Latency, Rule
@@ -30,7 +31,9 @@ Tally = dict[str, int]
 class Path:
     """The way from one machine to another: its own streams of chance, its own ties."""
 
-    __slots__ = ("_judges", "_version", "dials", "name", "network", "receiver", "rng", "sender", "source")
+    __slots__ = (
+        "_judges", "_limits", "_streams", "_version", "dials", "name", "network", "receiver", "rng", "sender", "source",
+    )  # fmt: skip
 
     def __init__(self, network: Network, sender: Machine, receiver: Machine) -> None:
         self.network = network
@@ -41,14 +44,21 @@ class Path:
         self.dials = 0
         self._version = -1
         self._judges: list[Rule] = []
+        self._streams: dict[Rule, Random] = {}  # what each draws from here
+        self._limits: list[tuple[int, Bandwidth]] = []
 
-    def rules(self) -> list[Rule]:
-        """The rules that cover this path now."""
-        if self._version != self.network.version:
-            self._version = self.network.version
-            sender, receiver = self.sender.name, self.receiver.name
-            self._judges = [rule for rule in self.network.rules if rule.covers(sender, receiver)]
-        return self._judges
+    def _look(self) -> None:
+        """Rules came or went: which cover this path now, and which limit it."""
+        self._version = self.network.version
+        sender, receiver = self.sender.name, self.receiver.name
+        self._judges = [rule for rule in self.network.rules if rule.covers(sender, receiver)]
+        self._limits = [(rule.bytes_per_s, rule) for rule in self._judges if isinstance(rule, Bandwidth)]
+
+    def _stream(self, rule: Rule) -> Random:
+        found = self._streams.get(rule)
+        if found is None:
+            found = self._streams[rule] = self.network.seed.stream(f"net/{self.name}/{rule.key}")
+        return found
 
     def severed(self) -> bool:
         """Whether nothing can arrive now: a cut, or a receiver without power."""
@@ -56,7 +66,9 @@ class Path:
             return True
         if self.sender is self.receiver:
             return False
-        for rule in self.rules():
+        if self._version != self.network.version:
+            self._look()
+        for rule in self._judges:
             if rule.severs(self.sender.name, self.receiver.name):
                 rule.fire()
                 return True
@@ -70,8 +82,10 @@ class Path:
             tally["cut"] += 1
             return DROPPED
         delay = self.network.base.draw(self.rng)
-        for rule in self.rules():
-            verdict = rule.judge(size, self.network.seed.stream(f"net/{self.name}/{rule.key}"))
+        if self._version != self.network.version:
+            self._look()
+        for rule in self._judges:
+            verdict = rule.judge(size, self._stream(rule))
             if verdict.drop:
                 rule.fire()
                 tally["cut" if isinstance(rule, Cut) else "lost"] += 1
@@ -88,8 +102,9 @@ class Path:
 
     def rate(self) -> tuple[int, Bandwidth] | None:
         """The tightest bandwidth limit on it."""
-        limits = [(rule.bytes_per_s, rule) for rule in self.rules() if isinstance(rule, Bandwidth)]
-        return min(limits, key=lambda each: each[0]) if limits else None
+        if self._version != self.network.version:
+            self._look()
+        return min(self._limits, key=lambda each: each[0]) if self._limits else None
 
 
 class Network:

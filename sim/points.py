@@ -36,8 +36,8 @@ def _journal(node: SimNode) -> Any:
     return node.node._runtime.spaces.journal
 
 
-def _spaces(node: SimNode) -> Any:
-    return node.node._runtime.spaces
+def _transfers(node: SimNode) -> Any:
+    return node.node._runtime.spaces._transfers
 
 
 # name: (whose, which of its methods has just returned)
@@ -50,7 +50,7 @@ POINTS: dict[str, tuple[Callable[[SimNode], Any], str]] = {
     "a fold begun": (_folder, "fold"),
     "a fold in the journal": (_folder, "_rebase"),
     "a snapshot joined, not on disk": (_folder, "join"),
-    "in the middle of a snapshot": (_spaces, "_on_part"),
+    "in the middle of a snapshot": (_transfers, "take"),
 }
 
 

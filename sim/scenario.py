@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sim.loop import SimError
+from sim.errors import SimError
 from sim.plan import Broke, Plan
 from sim.world import World
 

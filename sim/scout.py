@@ -8,13 +8,12 @@ speaks, signed; each is a hint.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from sim.loop import Occurrence
 from sim.machine import Process
+from sim.occurrence import Occurrence
 from transport.base import MILLISECOND, SECOND, Announcement, Hint
 from transport.errors import Misuse
 from transport.identity import NodeId
@@ -106,7 +105,7 @@ class SimScout:
         here, there = self.process.machine, other.process.machine
 
         def arrives() -> None:
-            other.process.loop.deliver(other.process.at_once(partial(other._heard, self, here.address, raw)))
+            other.process.call(other._heard, self, here.address, raw)
 
         self._network.multicast(self.name, here, there, raw, arrives)
 

@@ -8,10 +8,9 @@ stream only, so all before it stays as it was; that is what makes a run shrinkab
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from functools import partial
 from random import Random
-
-_MASK = (1 << 64) - 1
-_GOLDEN = 0x9E3779B97F4A7C15
 
 
 class Seed:
@@ -55,21 +54,13 @@ class Source:
     """Numbers what one cause brings about, so that ties in time are broken by (cause, number) and by nothing else.
 
     How often asyncio steps a task, or in which order two causes acted, does not change another cause's numbers.
+    ``tie()`` gives 64 bits for the next event of this source.
     """
 
-    __slots__ = ("_count", "_salt")
+    __slots__ = ("tie",)
 
     def __init__(self, salt: int) -> None:
-        self._salt = salt
-        self._count = 0
-
-    def tie(self) -> int:
-        """64 bits for the next event of this source (splitmix64)."""
-        self._count += 1
-        mixed = (self._salt + self._count * _GOLDEN) & _MASK
-        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
-        return mixed ^ (mixed >> 31)
+        self.tie: Callable[[], int] = partial(Random(salt).getrandbits, 64)
 
 
 def _exponential_table() -> tuple[int, ...]:

@@ -28,13 +28,13 @@ GIVE_UP_NS: Final = 15 * SECOND  # a stream that got nothing through for so long
 class Packet:
     """One message of a stream, or its end (``raw`` is None)."""
 
-    __slots__ = ("mark", "raw", "reason", "size")
+    __slots__ = ("raw", "reason", "size", "text")
 
-    def __init__(self, raw: bytes | None, reason: str = "") -> None:
+    def __init__(self, label: str, raw: bytes | None, reason: str = "") -> None:
         self.raw = raw
         self.reason = reason
         self.size = 40 if raw is None else len(raw)
-        self.mark = "" if raw is None else mark(raw)
+        self.text = "" if raw is None else f"{label} {len(raw)} {mark(raw)}"  # as the trace names it
 
 
 class Flow:
@@ -47,6 +47,7 @@ class Flow:
         self.label = label
         self.queue: deque[Packet] = deque()
         self.flying: deque[Packet] = deque()
+        self._arrival = partial(self._arrive, 0)
         self.unarrived = 0  # bytes taken and not yet acknowledged
         self.halted = False  # the sending kernel is gone, or gave up
         self._stalled = False
@@ -57,10 +58,6 @@ class Flow:
         self._busy_until = 0
         self._unacked = 0
         self._unacked_since: int | None = None
-
-    @property
-    def backlog(self) -> int:
-        return max(0, self.unarrived - WINDOW_BYTES)
 
     def put(self, packet: Packet) -> None:
         """Queue it and send what can be sent."""
@@ -100,7 +97,7 @@ class Flow:
             arrives = max(leaves + delay, self._last_arrival + 1)
             self._last_arrival = arrives
             self.flying.append(packet)
-            network.loop.at(arrives, partial(self._arrive, self._flight), self.path.source)
+            network.loop.at(arrives, self._arrival, self.path.source)
 
     def _stall(self) -> None:
         """The packet in front was lost: try again later, twice as late each time, then give up."""
@@ -141,6 +138,7 @@ class Flow:
         if self.path.severed():
             network.frames["cut"] += len(self.flying)
             self._flight += 1
+            self._arrival = partial(self._arrive, self._flight)
             if not self.halted:
                 self.queue.extendleft(reversed(self.flying))
                 if not self._stalled:
@@ -157,7 +155,7 @@ class Flow:
             if self.far.flow.halted or not self.far.flow.queue:
                 self._refuse()
             return
-        network.loop.deliver(self.far.process.at_once(partial(self._hand_over, packet)))
+        self.far.process.call(self._hand_over, packet)
 
     def _hand_over(self, packet: Packet) -> None:
         """The receiving program reads it, and its kernel acknowledges."""
@@ -165,7 +163,7 @@ class Flow:
         if not self.far.gone:
             assert packet.raw is not None
             network.frames["delivered"] += 1
-            network.trace.record(network.loop.now, self.path.name, f"recv {self.label} {packet.size} {packet.mark}")
+            network.trace.record(network.loop.now, self.path.name, "recv " + packet.text)
             if self.far.back.path.severed():
                 self._unacked += packet.size
                 self._await_acknowledgement()
@@ -177,7 +175,7 @@ class Flow:
         backed_up = self.unarrived > WINDOW_BYTES
         self.unarrived -= size
         if backed_up and self.unarrived <= WINDOW_BYTES and not self.near.gone:
-            self.near.process.at(self.path.network.loop.now, self.near.drained)
+            self.near.process.soon(self.near.drained)
 
     def _await_acknowledgement(self) -> None:
         """Data gets there and its acknowledgement does not (a one-way cut): ask every second, then give up."""
@@ -236,7 +234,7 @@ class SimConduit:
 
     @property
     def backlog(self) -> int:
-        return 0 if self.gone else self.flow.backlog
+        return 0 if self.gone or self.flow.unarrived <= WINDOW_BYTES else self.flow.unarrived - WINDOW_BYTES
 
     def send(self, message: bytes) -> None:
         if self.gone or not self.process.alive:
@@ -244,18 +242,18 @@ class SimConduit:
         if len(message) > MESSAGE_BYTES_MAX:
             raise ValueError(f"a message has at most {MESSAGE_BYTES_MAX} bytes, got {len(message)}")
         network, path = self.flow.path.network, self.flow.path
-        packet = Packet(bytes(message))
+        packet = Packet(self.flow.label, bytes(message))
         network.frames["sent"] += 1
         network.frames["bytes"] += packet.size
-        network.trace.record(network.loop.now, path.name, f"send {self.flow.label} {packet.size} {packet.mark}")
+        network.trace.record(network.loop.now, path.name, "send " + packet.text)
         self.flow.put(packet)
 
     def close(self, reason: str = "closed") -> None:
         if self.gone or not self.process.alive:
             return
         self._leave()
-        self.flow.put(Packet(None, f"closed by the other end: {reason}"))
-        self.process.at(self.process.loop.now, partial(self._closed, reason))
+        self.flow.put(Packet(self.flow.label, None, f"closed by the other end: {reason}"))
+        self.process.soon(partial(self._closed, reason))
 
     def abandon(self, power: bool) -> None:
         """Its process ended without a word: its kernel closes it, or there is no kernel any more."""
@@ -263,7 +261,7 @@ class SimConduit:
         if power:
             self.flow.halt()
         else:
-            self.flow.put(Packet(None, "reset by peer"))
+            self.flow.put(Packet(self.flow.label, None, "reset by peer"))
 
     def drained(self) -> None:
         if not self.gone:
@@ -274,7 +272,7 @@ class SimConduit:
         if not self.gone:
             self._leave()
             self.flow.halt()
-            self.process.loop.deliver(self.process.at_once(partial(self._closed, reason)))
+            self.process.call(self._closed, reason)
 
     def _leave(self) -> None:
         self.gone = True

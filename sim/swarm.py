@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sim.determinism import check
-from sim.loop import SimError
+from sim.errors import SimError
 from sim.scenario import find
 from sim.seed import Seed
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import FrameType
 
 ORIGIN_FRAMES = 4
+HASHED_LINES = 512  # at a time
+HASHED_LINES = 512  # hashed together
 _HERE = str(Path(__file__).parent)
 _STORIES = str(Path(__file__).parent / "scenarios")
 _NOT_THEIRS = (_HERE, sysconfig.get_path("stdlib"), "<frozen", "<string>")
@@ -32,43 +34,52 @@ class Trace:
         self._instant = -1
         self._pending: list[tuple[str, str]] = []
         self._pending_origins: list[tuple[str, str]] = []
+        self._lines: list[str] = []  # of past instants, not yet in the hash
         self._kept: deque[str] | None = deque(maxlen=KEPT_MAX) if keep else None
         self.count = 0
 
     def keep_lines(self, *, origins: bool = False) -> None:
         """Keep what happens from now on, and where in the source it came from."""
+        self._settle()
         self._kept = deque(self._kept or (), maxlen=KEPT_MAX)
         self.origins = [] if origins else None
 
     def record(self, when: int, source: str, text: str) -> None:
         """``source`` did ``text`` (one line) at ``when``; times never go back."""
         if when != self._instant:
-            self._flush()
+            if self._pending:
+                self._flush()
             self._instant = when
         self.count += 1
         self._pending.append((source, text))
         if self.origins is not None:
             self._pending_origins.append((source, _origin()))
 
+    def _in_order(self) -> list[str]:
+        """What happened in this instant so far."""
+        if len(self._pending) > 1:
+            self._pending.sort(key=itemgetter(0))
+        return [f"{self._instant} {source} {text}" for source, text in self._pending]
+
     def _flush(self) -> None:
-        if not self._pending:
-            return
-        self._pending.sort(key=itemgetter(0))
-        lines = [f"{self._instant} {source} {text}" for source, text in self._pending]
+        self._lines += self._in_order()
         self._pending.clear()
         if self.origins is not None:
             self.origins += [origin for _, origin in sorted(self._pending_origins, key=itemgetter(0))]
             self._pending_origins.clear()
-        self._hash.update(("\n".join(lines) + "\n").encode())
+        if len(self._lines) >= HASHED_LINES:
+            self._settle()
+
+    def _settle(self) -> None:
+        self._hash.update(_encoded(self._lines))
         if self._kept is not None:
-            self._kept.extend(lines)
+            self._kept.extend(self._lines)
+        self._lines.clear()
 
     def digest(self) -> str:
         """The hash so far: 32 hex digits. Reading it changes nothing that follows."""
         copy = self._hash.copy()
-        pending = sorted(self._pending, key=itemgetter(0))
-        for source, text in pending:
-            copy.update(f"{self._instant} {source} {text}\n".encode())
+        copy.update(_encoded([*self._lines, *self._in_order()]))
         return copy.hexdigest()
 
     def end(self) -> None:
@@ -77,8 +88,11 @@ class Trace:
 
     def lines(self) -> Sequence[str]:
         """The kept lines, oldest first; empty unless asked to keep them."""
-        pending = [f"{self._instant} {source} {text}" for source, text in sorted(self._pending, key=itemgetter(0))]
-        return [*(self._kept or ()), *(pending if self._kept is not None else ())]
+        return [] if self._kept is None else [*self._kept, *self._lines, *self._in_order()]
+
+
+def _encoded(lines: list[str]) -> bytes:
+    return "".join([each + "\n" for each in lines]).encode()
 
 
 def _origin() -> str:

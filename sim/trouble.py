@@ -8,8 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from sim import shapes
+from sim.errors import SimError
 from sim.faults import Bandwidth, Clog, Cut, Fault, Flapping, Latency, Loss, OneWay, Rule
-from sim.loop import SimError, SimLoop
+from sim.loop import SimLoop
 from sim.network import Network
 from sim.plan import Plan, Planned
 from sim.seed import Seed, Source, chance

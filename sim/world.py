@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from sim.ambient import REPLACEMENTS, Ambient
 from sim.course import Course, NodeFailed, NotReached
+from sim.errors import SimError
 from sim.faults import Latency
-from sim.loop import SimError, SimLoop
+from sim.loop import SimLoop
 from sim.machine import Machine
 from sim.network import Network
 from sim.node import Factory, SimNode

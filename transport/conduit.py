@@ -28,10 +28,11 @@ class WebSocketConduit:
     """One open WebSocket. See ``transport.base.Conduit`` for what it promises.
 
     An accepted one reads at most ``websocket.OPENING_BYTES`` before its owner took the dialer's first two messages, the
-    handshake's. ``send`` appends to a queue that one writer task drains; one reader task calls ``on_message``, and for
-    what that takes beyond ``SLICE_S`` the other end waits as long again. Bytes count as backlog until the TLS layer has
-    handed them to the socket; ``on_drained`` means the backlog is 0. Beyond it an asyncio socket buffer (64 KiB) and
-    what the kernel takes (``door.UNSENT_BYTES``) keep the wire busy meanwhile.
+    handshake's. ``send`` hands a message to the socket at once, or, while the wire is busy, to a queue that one writer
+    task drains; one reader task calls ``on_message``, and for what that takes beyond ``SLICE_S`` the other end waits as
+    long again. Bytes count as backlog until the TLS layer has handed them to the socket; ``on_drained`` means that a
+    backlog there was is gone. Beyond it an asyncio socket buffer (64 KiB) and what the kernel takes
+    (``door.UNSENT_BYTES``) keep the wire busy meanwhile.
     """
 
     on_message: Callable[[bytes], None]
@@ -50,6 +51,7 @@ class WebSocketConduit:
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
         self._wake = asyncio.Event()
+        self._is_idle = False  # the writer waits for something to write
         self._reason: str | None = None  # why we end it; None while it lives
         self._ended = False
         self._writer: asyncio.Task[None] | None = None
@@ -77,8 +79,31 @@ class WebSocketConduit:
             raise ValueError(f"a message has at most {MESSAGE_BYTES_MAX} bytes, got {len(message)}")
         if self._reason is not None or self._ended:
             return
-        self._queue.append(message)
-        self._queued_bytes += len(message)
+        if self._is_idle and not self.backlog:
+            self._write_now(message)
+        else:
+            self._queue.append(message)
+            self._queued_bytes += len(message)
+            self._rouse()
+
+    def _write_now(self, message: bytes) -> None:
+        """Nothing is before it: hand it to the socket in this very call, not two turns of the loop later."""
+        sending = self._socket.send_bytes(message)
+        try:
+            wait: Any = sending.send(None)  # its first step writes; then, at most, it waits until the wire took it
+        except StopIteration:
+            pass
+        except (OSError, aiohttp.ClientError):
+            self._transport.abort()  # the connection is gone: the reader knows why
+            return
+        else:  # the writer waits instead, for the same future: it must not look as if somebody did already
+            wait._asyncio_future_blocking = False
+            sending.close()
+        if self.backlog:
+            self._rouse()  # the writer waits for the wire, and tells
+
+    def _rouse(self) -> None:
+        self._is_idle = False
         self._wake.set()
 
     def close(self, reason: str = "closed") -> None:
@@ -122,14 +147,15 @@ class WebSocketConduit:
             self.on_message, self.on_drained, self.on_close = _ignore, _ignore, _ignore
 
     async def _read(self) -> str:
-        read, busy_s = 0, 0.0
+        read, busy_s = 0, 0.0  # the second: time spent on it, less the time it left to others
         now = asyncio.get_running_loop().time
+        ended = now()
         while True:
             if busy_s > SLICE_S:
                 await asyncio.sleep(busy_s)  # meanwhile aiohttp, then the kernel, lets the other end wait
-                busy_s = 0.0
             message = await self._socket.receive()
             began = now()
+            busy_s = max(0.0, busy_s - (began - ended))
             match message.type:
                 case aiohttp.WSMsgType.BINARY:
                     if self._reason is None:
@@ -138,7 +164,8 @@ class WebSocketConduit:
                     if read == OPENING_MESSAGES and self._on_opened is not None and self._reason is None:
                         self._on_opened()
                         self._on_opened = None
-                    busy_s += now() - began
+                    ended = now()
+                    busy_s += ended - began
                 case aiohttp.WSMsgType.CLOSE:
                     return f"closed by the other end: {printable(message.extra or '')}"
                 case aiohttp.WSMsgType.ERROR:
@@ -154,13 +181,16 @@ class WebSocketConduit:
         send, drain = self._socket.send_bytes, _drain_of(self._socket)
         try:
             while self._reason is None:
+                self._is_idle = not self._wake.is_set()
                 await self._wake.wait()
+                self._is_idle = False
                 self._wake.clear()
                 while self._queue:
                     message = self._queue.popleft()
                     self._queued_bytes -= len(message)
                     await send(message)
                     await drain()
+                await drain()
                 if self._reason is None:
                     self.on_drained()
                 if self._queue:

@@ -54,11 +54,12 @@ class Lanes:
     """
 
     __slots__ = ("_allowed", "_arrived", "_config", "_consumed", "_due", "_granted", "_passed", "_peer", "_queued",
-                 "_queues", "_refused", "_sent")  # fmt: skip
+                 "_queues", "_refused", "_sent", "_waiting")  # fmt: skip
 
     def __init__(self, peer: NodeId, config: LanesConfig) -> None:
         self._peer, self._config = peer, config
         self._queues: tuple[deque[bytes], ...] = tuple(deque() for _ in _LANES)
+        self._waiting = 0  # frames in all of them
         self._queued = [0, 0, 0, 0]  # bytes in each queue, extra included
         self._sent = [0, 0, 0, 0]  # frame bytes taken out of it, in all
         self._allowed = [1 << 62, 0, 0, 0]  # how many the peer lets us send, in all
@@ -74,7 +75,7 @@ class Lanes:
     @property
     def is_ready(self) -> bool:
         """Whether ``take`` would give a message."""
-        return bool(self._due) or any(self._may_send(lane) for lane in _LANES)
+        return bool(self._due) or (self._waiting > 0 and any(self._may_send(lane) for lane in _LANES))
 
     def offer(self, lane: Lane, frame: bytes) -> bool:
         """Queue ``frame``. False: the lane is full, nothing was taken, and ``writable`` will name it once."""
@@ -87,6 +88,7 @@ class Lanes:
             self._refused[lane] = None
             return False
         self._queues[lane].append(frame)
+        self._waiting += 1
         self._queued[lane] += size + _QUEUED_EXTRA
         return True
 
@@ -106,6 +108,8 @@ class Lanes:
 
     def take(self) -> bytes | None:
         """The next conduit message: credit due, then frames up to ``message_bytes``; a bigger frame goes alone."""
+        if not self._waiting and not self._due:
+            return None
         parts: list[bytes] = []
         size = 0
         for due in self._due:
@@ -118,6 +122,7 @@ class Lanes:
             if size and size + length > self._config.message_bytes:
                 break
             self._queues[lane].popleft()
+            self._waiting -= 1
             self._queued[lane] -= length + _QUEUED_EXTRA
             self._sent[lane] += length
             self._pass_over(lane, length)
@@ -189,6 +194,8 @@ class Lanes:
         return bool(queue) and self._sent[lane] + len(queue[0]) <= self._allowed[lane]
 
     def _next(self) -> Lane | None:
+        if not self._waiting:
+            return None
         first: Lane | None = None
         for lane in _LANES:
             if not self._queues[lane] or not self._may_send(lane):
@@ -202,7 +209,7 @@ class Lanes:
     def _pass_over(self, chosen: Lane, size: int) -> None:
         self._passed[chosen] = 0
         for lane in _LANES[chosen + 1 :]:
-            self._passed[lane] = self._passed[lane] + size if self._may_send(lane) else 0
+            self._passed[lane] = self._passed[lane] + size if self._waiting and self._may_send(lane) else 0
 
     def _read_varint(self, message: bytes, at: int) -> tuple[int, int]:
         number = 0

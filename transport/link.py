@@ -1,7 +1,8 @@
 """From a conduit to a link: the handshake over it, then lanes over it. Callbacks only: no task, no await.
 
-``establish`` works on any conduit: a WebSocket, a pair in memory, a simulated one. Flushes are gathered, one a loop
-turn, and paced by the conduit's backlog, so that what is urgent waits behind 256 KiB at the most.
+``establish`` works on any conduit: a WebSocket, a pair in memory, a simulated one. The first frame after a quiet turn of
+the loop goes at once; as long as each turn brings more, they are gathered, one message a turn. The conduit's backlog
+sets the pace, so that what is urgent waits behind 256 KiB at the most.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ class EstablishedLink:
             self.close("timeout")
             return True
         if self._flush_timer is None and not self._is_blocked:
+            self._pour()
             self._flush_soon()
         return True
 
@@ -107,10 +109,20 @@ class EstablishedLink:
         self._flush_timer = self._env.call_at(self._env.mono(), self._flush)
 
     def _flush(self) -> None:
+        """A turn is over: send what it brought. If it brought nothing, the next frame need not wait for company."""
         self._flush_timer = None
         if not self._is_open:
             return
+        if self._pour() and not self._is_blocked:
+            self._flush_soon()
+        if self._closing is None:
+            for lane in self._lanes.writable():
+                self.on_writable(lane)
+
+    def _pour(self) -> bool:
+        """Hand messages to the conduit as far as it takes them; whether there were any. Calls nobody back."""
         conduit, lanes = self._conduit, self._lanes
+        poured = False
         while True:
             if conduit.backlog >= CONDUIT_BYTES_MAX:
                 self._is_blocked = True  # until on_drained
@@ -119,9 +131,8 @@ class EstablishedLink:
             if message is None:
                 break
             conduit.send(message)
-        if self._closing is None:
-            for lane in lanes.writable():
-                self.on_writable(lane)
+            poured = True
+        return poured
 
     def _on_drained(self) -> None:
         self._is_blocked = False

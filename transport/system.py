@@ -180,7 +180,11 @@ class _Timer:
         self._handle.cancel()
 
     def _arm(self) -> None:
-        self._handle = self._loop.call_later(max(0, self._when_ns - time.monotonic_ns()) / SECOND, self._ring)
+        wait_ns = self._when_ns - time.monotonic_ns()
+        if wait_ns > 0:
+            self._handle: asyncio.Handle = self._loop.call_later(wait_ns / SECOND, self._ring)
+        else:  # due: no heap, no second look at the clock
+            self._handle = self._loop.call_soon(self._callback)
 
     def _ring(self) -> None:
         if time.monotonic_ns() < self._when_ns:

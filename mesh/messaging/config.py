@@ -21,6 +21,7 @@ class MessagingConfig:
     logs_max: int = 4096  # topic logs remembered, the most recently used: so long repeats are recognised
     join_grace_s: float = 2.0  # after the first link: what others published before is not for us
     outbox_bytes_max: int = 64 << 20  # durable messages not yet acknowledged, in memory and on disk
+    handler_s: float = 300.0  # a message's handler may take so long, unless it is registered with another time (guess)
     tries_max: int = 5  # times a handler may fail on a durable message before it is a dead letter
     retry_min_s: float = 0.2  # full jitter between tries: up to this, doubled each time (guess),
     retry_max_s: float = 30.0  # up to this
@@ -30,6 +31,8 @@ class MessagingConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.seal_items <= 4096 or not 0 < self.linger_ms <= 1000 or self.logs_max < 2:
             raise ValueError(f"need 1 <= seal_items <= 4096, 0 < linger_ms <= 1000 and logs_max >= 2, got {self}")
+        if not self.handler_s > 0:
+            raise ValueError(f"need handler_s > 0, got {self}")
         if self.tries_max < 1 or self.dead_max < 1 or not 0 < self.retry_min_s <= self.retry_max_s:
             raise ValueError(f"need tries_max, dead_max >= 1 and 0 < retry_min_s <= retry_max_s, got {self}")
         if min(self.window_bytes, self.aside_bytes_max, self.subscription_bytes_max) < 1 << 20:

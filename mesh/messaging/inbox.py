@@ -8,24 +8,17 @@ under the same ``id``.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-from mesh.errors import BacklogFull, SpaceReadOnly
 from mesh.messages import Post, Receipt
-from mesh.messaging.faults import BODY, BUSY, FAILED, INVALID, NO_HANDLER
-from mesh.messaging.handler import BodyRefused, Handler, Message
+from mesh.messaging.faults import BUSY, DISK, Fault
 from mesh.messaging.letter import INBOX, NUMBER_BYTES, inbox_key, letter_id, number_bytes, read_inbox_key
 from mesh.messaging.outbox import WINDOW_LETTERS
 from transport.base import MILLISECOND, Cut, Env, Put, Storage, StorageFault, Timer
-from transport.codec import decode_value
-from transport.errors import ValueRefused
 from transport.identity import NodeId
-
-log = logging.getLogger("gossamer")
 
 QUEUE_MAX = 4 * WINDOW_LETTERS  # of one sender, waiting for the handler; a correct one never has more on their way
 LIVES_MAX = 16  # of one sender that are remembered: the window against repeats
@@ -41,6 +34,12 @@ class Commit(Protocol):
         self, puts: Sequence[Put], cuts: Sequence[Cut], *, saved: Callable[[], None],
         lost: Callable[[StorageFault], None],
     ) -> None: ...  # fmt: skip
+
+
+class Take(Protocol):
+    """Has a message handled, and says what went wrong; None: it was handled, now or before."""
+
+    async def __call__(self, peer: NodeId, body: bytes, about: bytes, letter: str) -> Fault | None: ...
 
 
 class _Sender:
@@ -62,13 +61,12 @@ class _Sender:
 
 
 class Inbox:
-    """One node's letters from others. ``handler`` answers who takes them now, if anybody."""
+    """One node's letters from others. ``take`` has one handled."""
 
     def __init__(
-        self, env: Env, storage: Storage, *, handler: Callable[[], Handler | None], commit: Commit,
-        send: Callable[[NodeId, Receipt], object],
-    ) -> None:  # fmt: skip
-        self._env, self._storage, self._handler, self._commit, self._send = env, storage, handler, commit, send
+        self, env: Env, storage: Storage, *, take: Take, commit: Commit, send: Callable[[NodeId, Receipt], object]
+    ) -> None:
+        self._env, self._storage, self._take, self._commit, self._send = env, storage, take, commit, send
         self._senders: dict[NodeId, _Sender] = {}
         self._rows: dict[tuple[NodeId, bytes], None] = {}  # what the window remembers, the oldest first
         self._is_closed = False
@@ -122,24 +120,11 @@ class Inbox:
             sender.worker = None
 
     async def _handle(self, peer: NodeId, sender: _Sender, post: Post) -> None:
-        handler = self._handler()
-        if handler is None:
-            self._refuse(peer, sender, post, NO_HANDLER, "")
-            return
-        try:
-            body = handler.check(decode_value(post.body))
-            await handler.call(Message(body, peer, letter_id(post.life, post.number)))
-        except (SpaceReadOnly, BacklogFull, StorageFault) as wrong:  # this node's disk, not the letter
-            self._refuse(peer, sender, post, BUSY, str(wrong))
-        except BodyRefused as wrong:
-            self._refuse(peer, sender, post, BODY, str(wrong))
-        except ValueRefused as wrong:
-            self._refuse(peer, sender, post, INVALID, str(wrong))
-        except Exception as wrong:  # a user's handler may raise anything; the sender tries again
-            log.exception("the message handler failed on letter %s of %s", post.number, peer.short)
-            self._refuse(peer, sender, post, FAILED, f"{type(wrong).__name__}: {wrong}")
-        else:
+        fault = await self._take(peer, post.body, post.about, letter_id(post.life, post.number))
+        if fault is None:
             self._keep(peer, sender, post)
+        else:  # of this node's disk the letter is not to blame: it is only too early
+            self._refuse(peer, sender, post, BUSY if fault.error == DISK else fault.error, fault.words)
 
     def _refuse(self, peer: NodeId, sender: _Sender, post: Post, error: str, words: str) -> None:
         """Not this one, and so none behind it: they come again with the next attempt, in order."""

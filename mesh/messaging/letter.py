@@ -21,6 +21,7 @@ from transport.identity import KEY_BYTES, NodeId
 OUTBOX, DEAD, INBOX = "outbox", "dead", "inbox"
 LIFE_BYTES = 8
 NUMBER_BYTES = 8
+LETTER_EXTRA = 256  # bytes of memory a letter costs beside what it says
 
 
 class Letter(msgspec.Struct, array_like=True):
@@ -35,11 +36,17 @@ class Letter(msgspec.Struct, array_like=True):
     expires: int = 0
     tries: int = 0
     reason: str = ""
+    about: bytes = b""  # what travels beside the body
 
     @property
     def id(self) -> str:
         """Its name for people and for ``redeliver``."""
         return letter_id(self.life, self.number)
+
+    @property
+    def size(self) -> int:
+        """What it counts for in the outbox's bound."""
+        return len(self.body) + len(self.about) + LETTER_EXTRA
 
     @property
     def key(self) -> bytes:

@@ -15,7 +15,16 @@ from mesh.errors import NoSuchLetter, OutboxFull, StorageFailed
 from mesh.messages import Post, Receipt
 from mesh.messaging.config import MessagingConfig
 from mesh.messaging.faults import BUSY, NO_HANDLER
-from mesh.messaging.letter import DEAD, LIFE_BYTES, OUTBOX, DeadLetter, Letter, decode_letter, number_bytes
+from mesh.messaging.letter import (
+    DEAD,
+    LETTER_EXTRA,
+    LIFE_BYTES,
+    OUTBOX,
+    DeadLetter,
+    Letter,
+    decode_letter,
+    number_bytes,
+)
 from mesh.protocol.facts import Fact, LetterDied
 from mesh.state.journal import Journal
 from transport.base import MILLISECOND, SECOND, Env, Storage, StorageFault, Timer
@@ -24,7 +33,6 @@ from transport.errors import ValueRefused
 from transport.identity import NodeId
 
 WINDOW_LETTERS, WINDOW_BYTES = 256, 1 << 20  # on their way to one receiver, which takes four times as many
-LETTER_EXTRA = 256  # bytes of memory a letter costs beside its body
 CUT_AFTER_NS = 20 * MILLISECOND  # acknowledged letters leave the disk together; until then a crash only repeats them
 LOOK_S = 3.0  # how long a letter that goes over others may be unanswered before it goes again (guess)
 SWEEP_S = 1.0  # how often letters with a time to live are looked at
@@ -83,23 +91,23 @@ class Outbox:
     def _enqueue(self, letter: Letter) -> None:
         self._boxes.setdefault(NodeId(letter.to), _Mailbox()).letters.append(letter)
         self._position = max(self._position, letter.position)
-        self._bytes += len(letter.body) + LETTER_EXTRA
+        self._bytes += letter.size
         if letter.expires and self._sweeping is None and not self._is_closed:
             self._sweep_later()
 
     # -- the application's side --------------------------------------------------------------------------------------
 
-    async def put(self, to: NodeId, body: bytes, ttl_s: float | None) -> str:
+    async def put(self, to: NodeId, body: bytes, about: bytes, ttl_s: float | None) -> str:
         """Keep ``body`` for ``to``; returns its id once it is durable here. Raises ``OutboxFull`` and
         ``StorageFailed``: it was not taken."""
-        if self._bytes + len(body) + LETTER_EXTRA > self._config.outbox_bytes_max:
+        if self._bytes + len(body) + len(about) + LETTER_EXTRA > self._config.outbox_bytes_max:
             raise OutboxFull(self._bytes, self._config.outbox_bytes_max)
         self._number += 1
         self._position += 1
         now = self._env.now() // MILLISECOND
         letter = Letter(
             bytes(to), self._life, self._number, self._position, body, now,
-            expires=0 if ttl_s is None else now + max(1, int(ttl_s * 1000)),
+            expires=0 if ttl_s is None else now + max(1, int(ttl_s * 1000)), about=about,
         )  # fmt: skip
         await self._store(letter, [])
         return letter.id
@@ -135,7 +143,8 @@ class Outbox:
         self._number += 1
         self._position += 1
         letter = Letter(
-            dead.to, self._life, self._number, self._position, dead.body, self._env.now() // MILLISECOND
+            dead.to, self._life, self._number, self._position, dead.body, self._env.now() // MILLISECOND,
+            about=dead.about,
         )  # fmt: skip
         try:
             await self._store(letter, [_dead_cut(dead)])
@@ -212,7 +221,7 @@ class Outbox:
             return
         while box.sent < min(len(box.letters), WINDOW_LETTERS) and box.bytes_sent < WINDOW_BYTES:
             letter = box.letters[box.sent]
-            if not self._send(peer, Post(letter.life, letter.number, box.run, letter.body)):
+            if not self._send(peer, Post(letter.life, letter.number, box.run, letter.body, letter.about)):
                 return  # ``writable`` or ``linked`` goes on
             box.sent += 1
             box.bytes_sent += len(letter.body)
@@ -223,7 +232,7 @@ class Outbox:
             return
         if not box.sent and self._is_present(peer):
             letter = box.letters[0]
-            if self._send(peer, Post(letter.life, letter.number, box.run, letter.body)):
+            if self._send(peer, Post(letter.life, letter.number, box.run, letter.body, letter.about)):
                 box.sent, box.bytes_sent = 1, len(letter.body)
         if self._looking is None:
             self._looking = self._env.call_at(self._env.mono() + int(LOOK_S * SECOND), self._look)
@@ -239,7 +248,7 @@ class Outbox:
     def _forget(self, box: _Mailbox) -> None:
         """The first letter is done with."""
         letter = box.letters.popleft()
-        self._bytes -= len(letter.body) + LETTER_EXTRA
+        self._bytes -= letter.size
         if box.sent:
             box.sent -= 1
             box.bytes_sent -= len(letter.body)
@@ -289,7 +298,7 @@ class Outbox:
             kept: deque[Letter] = deque()
             for index, letter in enumerate(box.letters):
                 if letter.expires and letter.expires <= now and index >= box.sent:
-                    self._bytes -= len(letter.body) + LETTER_EXTRA
+                    self._bytes -= letter.size
                     self._bury(letter, "expired")
                 else:
                     mortal |= letter.expires > 0

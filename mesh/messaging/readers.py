@@ -10,6 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from mesh.messages import ABOUT
 from mesh.messaging.pattern import TOPIC_BYTES_MAX
 from mesh.messaging.subscription import Subscription
 from mesh.protocol.facts import Dropped, Fact
@@ -21,9 +22,35 @@ from transport.identity import NodeId
 ROUTES_MAX = 4096  # topics whose readers are remembered; beyond, they are looked for again
 TOLD_EVERY_NS = 1 * SECOND  # a loss is counted at once, and told as a fact so often at most
 
-_items: msgspec.msgpack.Decoder[list[tuple[str, bytes]]] = msgspec.msgpack.Decoder(
-    list[tuple[Annotated[str, Meta(max_length=TOPIC_BYTES_MAX)], Annotated[bytes, Meta(max_length=VALUE_BYTES_MAX)]]]
-)
+_Topic = Annotated[str, Meta(max_length=TOPIC_BYTES_MAX)]
+_Body = Annotated[bytes, Meta(max_length=VALUE_BYTES_MAX)]
+
+
+class _Item(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One message with all that may travel beside it; fields of a newer version are not read."""
+
+    topic: _Topic
+    body: _Body
+    about: ABOUT = b""
+
+
+_plain: msgspec.msgpack.Decoder[list[tuple[str, bytes]]] = msgspec.msgpack.Decoder(list[tuple[_Topic, _Body]])
+_whole: msgspec.msgpack.Decoder[list[_Item]] = msgspec.msgpack.Decoder(list[_Item])
+
+
+def _read(body: bytes, first: int) -> tuple[list[tuple[str, bytes]], dict[int, bytes]]:
+    """Topics and bodies of a frame, and what travels beside some of them, by sequence. Nothing:
+    it is not well formed."""
+    try:
+        return _plain.decode(body), {}
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
+        pass  # not all of them are plain
+    try:
+        items = _whole.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
+        return [], {}
+    abouts = {at: each.about for at, each in enumerate(items, first) if each.about}
+    return [(each.topic, each.body) for each in items], abouts
 
 
 class Readers:
@@ -31,7 +58,7 @@ class Readers:
 
     def __init__(
         self, env: Env, bytes_max: int, *, tell: Callable[[Fact], None],
-        on_broadcast: Callable[[NodeId, bytes], None], dropped: Counter[str],
+        on_broadcast: Callable[[NodeId, bytes, bytes], None], dropped: Counter[str],
     ) -> None:  # fmt: skip
         self._env, self._bytes_max, self._tell, self._on_broadcast = env, bytes_max, tell, on_broadcast
         self._dropped = dropped
@@ -67,10 +94,7 @@ class Readers:
         """Hand the messages of a frame to whom they are for; this node's own broadcasts are not for itself."""
         if is_own and not self._readers:
             return
-        try:
-            items = _items.decode(frame.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError):
-            items = []
+        items, abouts = _read(frame.body, frame.first)
         if len(items) != frame.count:
             self.lose(frame.count, "not a message")
             return
@@ -79,7 +103,9 @@ class Readers:
         readers = {self._route(topic): None for topic in topics}
         if len(readers) == 1:  # nearly always: one topic, or the same readers for all of them
             for reader in next(iter(readers)):
-                reader.put(zip(items, repeat(origin), count(frame.first), strict=False), len(items), len(frame.raw))
+                reader.put(
+                    zip(items, repeat(origin), count(frame.first), strict=False), len(items), len(frame.raw), abouts
+                )
         else:
             for reader in dict.fromkeys(each for group in readers for each in group):
                 mine = [
@@ -87,11 +113,11 @@ class Readers:
                     for at, item in enumerate(items, frame.first)
                     if reader in self._route(item[0])
                 ]  # fmt: skip
-                reader.put(iter(mine), len(mine), sum([len(item[1]) for item, _, _ in mine]))
+                reader.put(iter(mine), len(mine), sum([len(item[1]) for item, _, _ in mine]), abouts)
         if not is_own and "" in topics:
-            for topic, body in items:
+            for at, (topic, body) in enumerate(items, frame.first):
                 if not topic:
-                    self._on_broadcast(origin.node, body)
+                    self._on_broadcast(origin.node, body, abouts.get(at, b""))
 
     def _route(self, topic: str) -> tuple[Subscription, ...]:
         if (known := self._routes.get(topic)) is not None:

@@ -11,7 +11,6 @@ A reader that is slow gives credit late, and so the generator waits at its ``yie
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -20,14 +19,13 @@ from typing import Any
 
 from mesh.errors import AnswerLost, HandlerFailed, MeshError
 from mesh.messages import LinkMessage, StreamEnd, StreamGrant, StreamItem, StreamOpen, StreamStop
-from mesh.messaging.faults import BODY, BUSY, FAILED, INVALID, NO_HANDLER, failure
-from mesh.messaging.handler import BodyRefused, Handler, Request
+from mesh.messaging.context import NOTHING, read_about
+from mesh.messaging.faults import BUSY, FAILED, NO_HANDLER, failure, fault_of, shortened
+from mesh.messaging.handler import CancelledInside, Handler, OutOfTime, Request, handling
 from transport.base import Env, Timer
 from transport.codec import decode_value, encode_value
 from transport.errors import ValueRefused
 from transport.identity import NodeId
-
-log = logging.getLogger("gossamer")
 
 WINDOW_BYTES = 256 << 10  # of items on their way to one reader; one item more, so that any value fits
 ITEM_EXTRA = 64  # what an item costs of the window beside its body
@@ -79,14 +77,14 @@ class Streams:
 
     # -- the reader's side -------------------------------------------------------------------------------------------
 
-    async def read(self, peer: NodeId, name: str, body: bytes) -> AsyncGenerator[Any, None]:
+    async def read(self, peer: NodeId, name: str, body: bytes, about: bytes) -> AsyncGenerator[Any, None]:
         """What the handler ``name`` of ``peer`` yields. Raises what ``request`` raises; ``AnswerLost`` in the middle
         too. Closing it, or dropping it, ends the generator there."""
         self._number += 1
         number = self._number
         inbox = self._reading[number] = _Inbox(peer, name)
         try:
-            await self._queue(peer, StreamOpen(number, name, inbox.granted, body))
+            await self._queue(peer, StreamOpen(number, name, inbox.granted, body, about))
             while True:
                 while not inbox.items:
                     if isinstance(inbox.end, StopAsyncIteration):
@@ -159,21 +157,25 @@ class Streams:
 
     async def _feed(self, peer: NodeId, message: StreamOpen, handler: Handler, outbox: _Outbox) -> None:
         number = message.number
-        error, words = "", ""
+        error, words, context, scope = "", "", NOTHING, None
         try:
-            request = Request(handler.check(decode_value(message.body)), peer, inf)
-            async with aclosing(handler.call(request)) as values:
+            context = read_about(message.about)
+            request = Request(handler.check(decode_value(message.body)), peer, inf, context)
+            handling.set(request)
+            async with asyncio.timeout(handler.timeout) as scope, aclosing(handler.call(request)) as values:
                 async for value in values:
                     await self._feed_one(peer, number, outbox, encode_value(value))
-        except BodyRefused as wrong:
-            error, words = BODY, str(wrong)
-        except ValueRefused as wrong:
-            error, words = INVALID, str(wrong)
         except MeshError as wrong:  # the link is gone, or the handler's own calls failed: tell whoever still listens
-            error, words = FAILED, f"{type(wrong).__name__}: {wrong}"[:1000]
-        except Exception as wrong:  # a user's handler may raise anything; the reader is told
-            log.exception("the stream %r failed on a question of %s", message.name, peer.short)
-            error, words = FAILED, f"{type(wrong).__name__}: {wrong}"[:1000]
+            error, words = FAILED, shortened(f"{type(wrong).__name__}: {wrong}")
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            error, words = FAILED, str(CancelledInside("what it awaited was cancelled"))
+        except Exception as wrong:  # noqa: BLE001 - a user's handler may raise anything; the reader is told
+            is_late = scope is not None and scope.expired()
+            told = OutOfTime(handler.timeout or 0.0) if is_late else wrong
+            error, words = fault_of(told, f"the stream {message.name!r} of {peer.short}", context)
         finally:
             self._feeding.pop((peer, number), None)
         end = StreamEnd(number, error, encode_value(words))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import msgspec
 
+from mesh.messaging.context import NOTHING, Context, Trace, read_about
 from mesh.messaging.pattern import Pattern
 from transport.codec import decode_value
 from transport.errors import ValueRefused
@@ -28,6 +29,7 @@ class _Chunk(NamedTuple):
     entries: Iterator[Entry]
     messages: int
     size: int
+    abouts: Mapping[int, bytes]
 
 
 class TopicMessage(msgspec.Struct, frozen=True, gc=False):
@@ -37,6 +39,25 @@ class TopicMessage(msgspec.Struct, frozen=True, gc=False):
     body: Any
     origin: Origin
     seq: int
+    about: bytes = b""
+
+    @property
+    def context(self) -> Context:
+        """What travelled beside the body; empty when it is not well formed, which is its publisher's fault."""
+        try:
+            return read_about(self.about)
+        except ValueRefused:
+            return NOTHING
+
+    @property
+    def trace(self) -> Trace | None:
+        """The trace it belongs to, if it was published inside a handler, or with a ``cause``."""
+        return self.context.trace
+
+    @property
+    def on_behalf_of(self) -> tuple[NodeId, ...]:
+        """For whom its publisher acts, the first one first."""
+        return self.context.on_behalf_of
 
     @property
     def sender(self) -> NodeId:
@@ -71,16 +92,18 @@ class Subscription:
         self._opened, self._closed, self._drop = opened, closed, drop
         self._chunks: deque[_Chunk] = deque()
         self._entries: Iterator[Entry] = iter(())  # of the chunk that is being read
+        self._abouts: Mapping[int, bytes] = {}  # what travels beside some of them
         self._size = 0  # what that chunk weighs, until it is read to its end
         self._waiter: asyncio.Future[None] | None = None
         self._is_open = False
 
     # -- the room's side -------------------------------------------------------------------------------------------
 
-    def put(self, entries: Iterator[Entry], count: int, size: int) -> None:
-        """Take ``count`` messages with ``size`` bytes of bodies, and wake the reader. The oldest go past the bound."""
+    def put(self, entries: Iterator[Entry], count: int, size: int, abouts: Mapping[int, bytes]) -> None:
+        """Take ``count`` messages with ``size`` bytes of bodies, ``abouts`` beside some, by their sequence; wake the
+        reader. The oldest go past the bound."""
         size += ENTRY_BYTES * count
-        self._chunks.append(_Chunk(entries, count, size))
+        self._chunks.append(_Chunk(entries, count, size, abouts))
         self._bytes += size
         while self._bytes > self._bytes_max and len(self._chunks) > 1:
             oldest = self._chunks.popleft()
@@ -132,6 +155,8 @@ class Subscription:
                 continue
             (topic, raw), origin, seq = entry
             try:
+                if self._abouts:
+                    return TopicMessage(topic, decode_value(raw), origin, seq, self._abouts.get(seq, b""))
                 return TopicMessage(topic, decode_value(raw), origin, seq)
             except ValueRefused:
                 self.dropped += 1
@@ -143,7 +168,7 @@ class Subscription:
         while not self._chunks:
             await self._wait()
         chunk = self._chunks.popleft()
-        self._entries, self._size = chunk.entries, chunk.size
+        self._entries, self._size, self._abouts = chunk.entries, chunk.size, chunk.abouts
 
     async def _wait(self) -> None:
         if not self._is_open:

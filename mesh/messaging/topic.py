@@ -1,6 +1,7 @@
 """Topics and broadcast: signed frames without a journal, relayed as received, delivered to whoever subscribed here.
 
-    item       [topic, body]: text, and the body's own MessagePack as bytes; an empty topic is a broadcast to all
+    item       [topic, body] or [topic, body, about]: text, the body's own MessagePack as bytes, and what travels beside
+               it (``context``); an empty topic is a broadcast to all
 
 Every node relays every topic (one tree an origin, ``mesh.protocol.plumtree``) and delivers what its readers asked for.
 A node keeps the last few megabytes of frames for neighbours that pull. What a node missed for longer is lost to it: it
@@ -62,7 +63,7 @@ class Topics:
         feed: Callable[[Event], None], tell: Callable[[Fact], None], on_fault: Callable[[NodeId, str], None],
         send: Callable[[NodeId, IHave], object], outlets: Callable[[], Iterable[Outlet]],
         is_asked: Callable[[NodeId, Slot], bool], forget: Callable[[Slot], None],
-        on_broadcast: Callable[[NodeId, bytes], None], dropped: Counter[str],
+        on_broadcast: Callable[[NodeId, bytes, bytes], None], dropped: Counter[str],
     ) -> None:  # fmt: skip
         self._env, self._identity, self._mesh, self._config = env, identity, mesh, config
         self._feed, self._tell, self._on_fault, self._send = feed, tell, on_fault, send
@@ -84,18 +85,22 @@ class Topics:
 
     # -- the application's side --------------------------------------------------------------------------------------
 
-    def publish(self, topic: str, body: Value, on_full: OnFull, urgent: bool) -> Coroutine[Any, Any, None]:
+    def publish(
+        self, topic: str, body: Value, about: bytes, on_full: OnFull, urgent: bool
+    ) -> Coroutine[Any, Any, None]:
         """Queue ``body`` for all who subscribed, here too. Raises ``ValueError``, ``ValueRefused``, ``PublishFull``."""
         if topic not in self._checked:
             check_topic(topic)
             if len(self._checked) >= ROUTES_MAX:
                 self._checked.clear()
             self._checked[topic] = None
-        return self._publisher.publish(_item((topic, encode_value(body))), on_full, urgent)
+        item = (topic, encode_value(body), about) if about else (topic, encode_value(body))
+        return self._publisher.publish(_item(item), on_full, urgent)
 
-    def broadcast(self, body: Value) -> Coroutine[Any, Any, None]:
+    def broadcast(self, body: Value, about: bytes) -> Coroutine[Any, Any, None]:
         """Queue ``body`` for the message handlers of all other members."""
-        return self._publisher.publish(_item(("", encode_value(body))), "wait", False)
+        item = ("", encode_value(body), about) if about else ("", encode_value(body))
+        return self._publisher.publish(_item(item), "wait", False)
 
     def subscribe(self, pattern: str) -> Subscription:
         """A reader of what matches ``pattern``, from when it is entered."""

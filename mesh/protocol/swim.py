@@ -38,9 +38,10 @@ from mesh.protocol.effects import (
 from mesh.protocol.facts import MemberDown, MemberUp
 from mesh.protocol.members import Member, MemberChanged, MemberForgotten, MemberView, State
 from mesh.protocol.partition import HEALED, SUSPECTED, PartitionConfig, PartitionWatch
+from mesh.protocol.prober import Prober, ProberConfig, ProberEffect, Silent
 from mesh.protocol.roster import Doubted, Roster, RosterEffect
 from mesh.protocol.suspicion import SuspicionConfig, Suspicions
-from mesh.protocol.watch import Finding, Inquiry, Stage, Watch
+from mesh.protocol.watch import Finding, Inquiry
 from transport.base import MILLISECOND, SECOND
 from transport.identity import Identity, Mesh, NodeId
 
@@ -54,31 +55,21 @@ TICK = ("swim", "tick")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwimConfig:
-    quiet_ms: int = 400  # nothing heard for so long: probe. DESIGN: frozen seen in 2-2.5 s
-    probe_floor_ms: int = 100  # least wait for an answer: a busy interpreter answers late, not never
-    probe_cap_ms: int = 1000  # most, before the health multiplier: a bad estimate must not blind the detector
-    indirect_peers: int = 3  # SWIM's k; memberlist's setting
-    indirect_factor: int = 2  # an indirect answer takes two round trips
-    link_silent_ms: int = 2000  # others reach it, we do not: this link is broken, dial a new one
     inquiry_ms: int = 400  # a closed link is judged within that, whatever the dial does: kill -9 seen in 0.5 s
     unlinked_ms: int = 3000  # a member nobody here is linked to is asked about after this
     unlinked_members_max: int = 12  # in larger meshes not being linked is normal (hyparview)
     closed_memory_ms: int = 5000  # how long "my link to it closed" is an answer
     fresh_ms: int = 1000  # heard within: a rumour that says down is doubted
-    health_max: int = 8  # Lifeguard's awareness limit
-    late_ms: int = 100  # own loop behind by more than this: one step of distrust each
-    askers_max: int = 64  # of one target; more are told "silent"
     forget_s: int = 7 * 24 * 3600  # DESIGN 6: the lease after which a member no longer counts
     members_max: int = 4096  # the bound of the table; oldest down goes first
     tick_ms: int = 1000
+    prober: ProberConfig = field(default_factory=ProberConfig)
     suspicion: SuspicionConfig = field(default_factory=SuspicionConfig)
     partition: PartitionConfig = field(default_factory=PartitionConfig)
 
     def __post_init__(self) -> None:
-        if not 0 < self.probe_floor_ms <= self.probe_cap_ms:
-            raise ValueError(f"need 0 < probe_floor_ms <= probe_cap_ms, got {self}")
-        if self.members_max < 2 or self.quiet_ms <= 0 or self.tick_ms <= 0:
-            raise ValueError(f"need members_max >= 2, quiet_ms and tick_ms > 0, got {self}")
+        if self.members_max < 2 or self.tick_ms <= 0:
+            raise ValueError(f"need members_max >= 2, tick_ms > 0, got {self}")
 
 
 class Swim:
@@ -91,19 +82,19 @@ class Swim:
         self, identity: Identity, mesh: Mesh, config: SwimConfig, rng: Random, *, name: str, incarnation: int,
         durable: bool,
     ) -> None:  # fmt: skip
-        self._config, self._rng = config, rng
+        self._config = config
         self.me = identity.id
         self._roster = Roster(
             identity, mesh, name=name, incarnation=incarnation, durable=durable, members_max=config.members_max
         )
         self.table = self._roster.table
-        self.health = 0  # Lifeguard's awareness: 0 healthy; every timeout is stretched by 1 + health
-        self._watches: dict[NodeId, Watch] = {}
+        self._prober = Prober(self.me, config.prober, rng, self._is_present)
+        self._watches = self._prober.watches
         self._inquiries: dict[NodeId, Inquiry] = {}
         self._closed: dict[NodeId, int] = {}  # when a link to it closed unexpectedly
         self._suspicions = Suspicions(config.suspicion)
         self._partition = PartitionWatch(config.partition)
-        self._number = 0
+        self._late_ns = config.prober.late_ms * MILLISECOND
         self._started = False
 
     # -- questions ---------------------------------------------------------------------------------------------------
@@ -143,7 +134,7 @@ class Swim:
     def explain(self) -> dict[str, object]:
         """Doubts and questions under way, as plain values."""
         return {
-            "health": self.health,
+            "health": self._prober.health,
             "linked": {str(peer): watch.stage.name.lower() for peer, watch in sorted(self._watches.items())},
             "suspected": [str(member) for member in sorted(self._suspicions)],
             "asking_about": [str(member) for member in sorted(self._inquiries)],
@@ -153,6 +144,12 @@ class Swim:
 
     def handle(self, event: Event, now: int) -> list[SwimEffect]:
         match event:
+            case Received(peer, message):
+                return self._heard(peer, now) + self._on_message(peer, message, now)
+            case Heard(peer):
+                return self._heard(peer, now)
+            case TimerFired(key):
+                return self._on_timer(key, now)
             case Started(addresses):
                 return self._on_started(addresses, now)
             case LinkUp(peer, rtt_ns):
@@ -161,12 +158,6 @@ class Swim:
                 return self._on_link_closed(peer, cause, now)
             case DialRefused(member, refused):
                 return self._on_dial_refused(member, refused, now)
-            case Received(peer, message):
-                return self._heard(peer, now) + self._on_message(peer, message, now)
-            case Heard(peer):
-                return self._heard(peer, now)
-            case TimerFired(key):
-                return self._on_timer(key, now)
             case LoopLate(by_ns):
                 return self._on_late(by_ns, now)
             case Leave():
@@ -176,16 +167,15 @@ class Swim:
 
     def _on_message(self, peer: NodeId, message: LinkMessage, now: int) -> list[SwimEffect]:
         match message:
+            case Probe(number):
+                return self._settle(self._prober.on_probe(peer, number, now), now)
+            case ProbeAck(number):
+                self._prober.on_ack(peer, number, now)
+                return []
             case Records(records):
                 return self._settle(self._roster.on_records(peer, records, now), now)
             case Rumour():
                 return self._on_rumour(peer, message, now)
-            case Probe(number):
-                return [Send(peer, ProbeAck(number))]
-            case ProbeAck(number):
-                if (watch := self._watches.get(peer)) and watch.answered(number, now):
-                    self.health = max(0, self.health - 1)
-                return []
             case ProbeFor(number, target):
                 return self._on_probe_for(peer, number, NodeId(target), now)
             case ProbeVerdict(number, target, verdict):
@@ -195,17 +185,16 @@ class Swim:
 
     def _on_timer(self, key: object, now: int) -> list[SwimEffect]:
         match key:
+            case ("swim", "watch", NodeId() as peer):
+                return self._settle(self._prober.on_due(peer, now), now)
             case ("swim", "tick"):
                 return self._on_tick(now)
-            case ("swim", "watch", NodeId() as peer):
-                return self._on_watch(peer, now)
             case ("swim", "suspect", NodeId() as member):
                 return self._on_suspicion(member, now)
             case ("swim", "inquiry", NodeId() as target):
                 return self._on_inquiry_due(target, now)
             case ("swim", "ask", NodeId() as target):
-                watch = self._watches.get(target)
-                return [] if watch is None else self._answer(watch, "silent")
+                return self._settle(self._prober.on_ask_due(target), now)
             case _ if key == SUSPECTED:
                 here = tuple(each.record.node for each in self.table if each.state.is_present)
                 return [*self._partition.on_window(here)]
@@ -225,15 +214,14 @@ class Swim:
 
     def _on_rumour(self, peer: NodeId, rumour: Rumour, now: int) -> list[SwimEffect]:
         if rumour.member == self.me and rumour.incarnation == self.incarnation:
-            self.health = min(self._config.health_max, self.health + 1)  # we were slow enough to be doubted
+            self._prober.worsen()  # we were slow enough to be doubted
         watch = self._watches.get(NodeId(rumour.member))
         heard = watch is not None and now - watch.heard < self._config.fresh_ms * MILLISECOND
         return self._settle(self._roster.on_rumour(peer, rumour, now, heard=heard), now)
 
     def _on_leave(self, now: int) -> list[SwimEffect]:
         out = self._settle(self._roster.speak(self.incarnation, now, left=True), now)
-        for peer in self._watches:
-            out += [CancelTimer(("swim", "watch", peer)), CancelTimer(("swim", "ask", peer))]
+        out += self._settle(self._prober.on_leave(), now)
         out += [CancelTimer(("swim", "inquiry", target)) for target in self._inquiries]
         for member in [*self._suspicions]:
             out += self._suspicions.end(member)
@@ -242,40 +230,27 @@ class Swim:
         return out
 
     def _on_late(self, by_ns: int, now: int) -> list[SwimEffect]:
-        """Our own loop slept: what we did not hear in that time says nothing about others. Listen anew."""
-        late_ns = self._config.late_ms * MILLISECOND
-        if by_ns < late_ns:
+        """Our own loop slept: that time is no evidence against anybody."""
+        if by_ns < self._late_ns:
             return []
-        self.health = min(self._config.health_max, self.health + 1 + by_ns // (10 * late_ns))
-        out: list[SwimEffect] = []
-        for watch in self._watches.values():
-            if watch.stage is not Stage.QUIET:
-                out += self._probe(watch, now)
-        return out + self._suspicions.slept(by_ns, now)
+        return [*self._settle(self._prober.on_late(by_ns, now), now), *self._suspicions.slept(by_ns, now)]
 
     # -- links -------------------------------------------------------------------------------------------------------
 
     def _on_link_up(self, peer: NodeId, rtt_ns: int, now: int) -> list[SwimEffect]:
-        self._watches[peer] = Watch(peer, rtt_ns, now)
+        watched = self._settle(self._prober.on_link_up(peer, rtt_ns, now), now)
         self._closed.pop(peer, None)
         self._roster.peers[peer] = None
-        out: list[SwimEffect] = self._end_inquiry(peer)
-        return [
-            *out,
-            *self._roster.introduce(peer),
-            self._arm(self._watches[peer], self._config.quiet_ms * MILLISECOND, now),
-        ]
+        return [*self._end_inquiry(peer), *self._roster.introduce(peer), *watched]
 
     def _on_link_closed(self, peer: NodeId, cause: str, now: int) -> list[SwimEffect]:
-        watch = self._watches.pop(peer, None)
-        if watch is None:
+        if peer not in self._watches:
             return []
         self._roster.peers.pop(peer, None)
-        out: list[SwimEffect] = [CancelTimer(("swim", "watch", peer))]
         unexpected = cause in ("closed", "timeout")
         if unexpected:
             self._closed[peer] = now
-        out += self._answer(watch, "closed" if unexpected else "unlinked")
+        out = self._settle(self._prober.on_link_closed(peer, "closed" if unexpected else "unlinked"), now)
         if member := self.table.get(peer):
             member.unlinked_since = now
         for inquiry in [*self._inquiries.values()]:
@@ -297,16 +272,16 @@ class Swim:
         target = member.record.node
         if target in self._inquiries:
             return []
-        self._number += 1
+        number = self._prober.number()
         asked = [peer for peer in self._watches if peer != target]
-        inquiry = self._inquiries[target] = Inquiry(target, self._number, asked, dial="" if redial else "failed")
+        inquiry = self._inquiries[target] = Inquiry(target, number, asked, dial="" if redial else "failed")
         out: list[SwimEffect] = [Connect(target, member.record.addresses)] if redial else []
-        out += [Send(peer, ProbeFor(self._number, target)) for peer in asked]
+        out += [Send(peer, ProbeFor(number, target)) for peer in asked]
         out.append(self._wait(inquiry, now))
         return out + self._judge(inquiry, now)
 
     def _wait(self, inquiry: Inquiry, now: int) -> SetTimer:
-        after_ns = self._stretched(self._config.inquiry_ms)
+        after_ns = self._prober.stretched(self._config.inquiry_ms)
         inquiry.due = now + after_ns
         return SetTimer(("swim", "inquiry", inquiry.target), after_ns)
 
@@ -314,7 +289,7 @@ class Swim:
         inquiry = self._inquiries.get(target)
         if inquiry is None:
             return []
-        if now - inquiry.due > self._config.late_ms * MILLISECOND:
+        if now - inquiry.due > self._late_ns:
             return [self._wait(inquiry, now)]  # we slept: the answers are waiting in our own queue
         return self._judge(inquiry, now, deadline=True)
 
@@ -340,119 +315,40 @@ class Swim:
     def _end_inquiry(self, target: NodeId) -> list[SwimEffect]:
         return [CancelTimer(("swim", "inquiry", target))] if self._inquiries.pop(target, None) else []
 
-    # -- probing -----------------------------------------------------------------------------------------------------
-
-    def _stretched(self, ms: int) -> int:
-        return ms * MILLISECOND * (1 + self.health)
-
-    def _timeout(self, watch: Watch) -> int:
-        low, high = self._config.probe_floor_ms * MILLISECOND, self._config.probe_cap_ms * MILLISECOND
-        return min(high, max(low, watch.timeout_ns)) * (1 + self.health)
-
-    def _arm(self, watch: Watch, after_ns: int, now: int) -> SetTimer:
-        watch.due = now + after_ns
-        return SetTimer(("swim", "watch", watch.peer), after_ns)
-
-    def _probe(self, watch: Watch, now: int) -> list[SwimEffect]:
-        self._number += 1
-        watch.probed(self._number, now)
-        return [Send(watch.peer, Probe(self._number)), self._arm(watch, self._timeout(watch), now)]
-
-    def _on_watch(self, peer: NodeId, now: int) -> list[SwimEffect]:
-        watch = self._watches.get(peer)
-        if watch is None:
-            return []
-        quiet_ns = self._config.quiet_ms * MILLISECOND
-        if now - watch.due > self._config.late_ms * MILLISECOND:
-            return self._probe(watch, now)  # we slept, not they: ask again before doubting
-        if watch.heard >= watch.probed_at:
-            watch.stage = Stage.QUIET  # answered, or there was no need to ask
-            if now - watch.heard < quiet_ns:
-                return [self._arm(watch, watch.heard + quiet_ns - now, now)]
-        match watch.stage:
-            case Stage.QUIET | Stage.SUSPECTED:
-                suspected = watch.stage is Stage.SUSPECTED
-                out = self._probe(watch, now)
-                if suspected:
-                    watch.stage = Stage.SUSPECTED
-                    out[-1] = self._arm(watch, quiet_ns, now)
-                return out
-            case Stage.PROBED:
-                return self._ask_others(watch, now)
-            case Stage.ASKED:
-                if "alive" in watch.verdicts.values() or not self._is_present(peer):
-                    if now - watch.heard > self._stretched(self._config.link_silent_ms):
-                        return [CloseLink(peer, "timeout")]  # it may live, this link does not; a new one is dialled
-                    return self._probe(watch, now)
-                watch.stage = Stage.SUSPECTED
-                return [*self._suspect(peer, now), self._arm(watch, quiet_ns, now)]
-            case _:
-                assert_never(watch.stage)
-
-    def _ask_others(self, watch: Watch, now: int) -> list[SwimEffect]:
-        """No answer: ask again, and through k others (SWIM 4.1)."""
-        others = [peer for peer in self._watches if peer != watch.peer and self._is_present(peer)]
-        chosen = self._rng.sample(others, min(self._config.indirect_peers, len(others)))
-        out = self._probe(watch, now)
-        watch.stage, watch.verdicts = Stage.ASKED, dict.fromkeys(chosen)
-        out += [Send(peer, ProbeFor(watch.number, watch.peer)) for peer in chosen]
-        return [*out, self._arm(watch, self._config.indirect_factor * self._timeout(watch), now)]
+    # -- signs of life ------------------------------------------------------------------------------------------------
 
     def _on_probe_for(self, peer: NodeId, number: int, target: NodeId, now: int) -> list[SwimEffect]:
-        watch = self._watches.get(target)
+        """``peer`` wants to know whether this node reaches ``target``."""
         if target == self.me:
             return [Send(peer, ProbeVerdict(number, target, "alive"))]
-        if watch is None:
-            closed = now - self._closed.get(target, -SECOND << 20) < self._config.closed_memory_ms * MILLISECOND
-            return [Send(peer, ProbeVerdict(number, target, "closed" if closed else "unlinked"))]
-        if len(watch.askers) >= self._config.askers_max:
-            return [Send(peer, ProbeVerdict(number, target, "silent"))]
-        watch.askers[peer, number] = None
-        self._number += 1
-        watch.probed_for(self._number, now)
-        return [Send(target, Probe(self._number)), SetTimer(("swim", "ask", target), self._timeout(watch))]
-
-    def _answer(self, watch: Watch, verdict: str) -> list[SwimEffect]:
-        """Tell everybody who asked about this peer."""
-        if not watch.askers:
-            return []
-        out: list[SwimEffect] = [CancelTimer(("swim", "ask", watch.peer))] if verdict != "silent" else []
-        for peer, number in watch.askers:
-            if peer in self._watches:
-                out.append(Send(peer, ProbeVerdict(number, watch.peer, verdict)))
-        watch.askers = {}
-        return out
+        if watch := self._watches.get(target):
+            return self._settle(self._prober.ask_for(peer, number, watch, now), now)
+        closed = now - self._closed.get(target, -SECOND << 20) < self._config.closed_memory_ms * MILLISECOND
+        return [Send(peer, ProbeVerdict(number, target, "closed" if closed else "unlinked"))]
 
     def _on_verdict(self, peer: NodeId, number: int, target: NodeId, verdict: str, now: int) -> list[SwimEffect]:
         inquiry = self._inquiries.get(target)
         if inquiry and inquiry.number == number and peer in inquiry.asked:
             inquiry.asked[peer] = verdict
             return self._judge(inquiry, now)
-        watch = self._watches.get(target)
-        if watch and watch.stage is Stage.ASKED and watch.number == number and peer in watch.verdicts:
-            watch.verdicts[peer] = verdict
+        self._prober.on_verdict(peer, number, target, verdict)
         return []
 
     def _heard(self, peer: NodeId, now: int) -> list[SwimEffect]:
-        """Any byte is a sign of life."""
-        watch = self._watches.get(peer)
-        if watch is None:
-            return []
-        watch.heard = now
-        out = self._answer(watch, "alive")
+        out = self._settle(self._prober.heard(peer, now), now)
         member = self.table.get(peer)
-        if member is None or member.state not in (State.SUSPECT, State.DOWN):
+        if member is None or member.state not in (State.SUSPECT, State.DOWN) or not (watch := self._watches.get(peer)):
             return out
         out += self._suspicions.end(peer)
-        if now - watch.nudged >= self._config.quiet_ms * MILLISECOND:
+        if now - watch.nudged >= self._config.prober.quiet_ms * MILLISECOND:
             watch.nudged = now  # it lives and others think otherwise: only its own word ends that
             out.append(Send(peer, self._roster.rumour_of(member)))
         return out
 
     # -- news ---------------------------------------------------------------------------------------------------------
 
-    def _settle(self, news: Iterable[RosterEffect], now: int) -> list[SwimEffect]:
-        """What follows here from what the roster took or told."""
+    def _settle(self, news: Iterable[RosterEffect | ProberEffect], now: int) -> list[SwimEffect]:
+        """What follows here from what the roster took or told, and from what the prober found."""
         out: list[SwimEffect] = []
         for each in news:
             match each:
@@ -460,6 +356,8 @@ class Swim:
                     out += self._tell(each, now)
                 case Doubted(member):
                     out.append(self._doubt(member, now))
+                case Silent(member):
+                    out += self._suspect(member, now)
                 case MemberForgotten(member):
                     self._partition.on_lost(member)
                     out.append(each)
@@ -507,11 +405,11 @@ class Swim:
             accusers=len(member.accusers),
             others=sum(1 for each in self.table if each.state.is_present) - 2,
             is_own=self.me in member.accusers,
-            health=self.health,
+            health=self._prober.health,
         )
 
     def _on_suspicion(self, target: NodeId, now: int) -> list[SwimEffect]:
-        since = self._suspicions.due(target, now, self._config.late_ms * MILLISECOND)
+        since = self._suspicions.due(target, now, self._late_ns)
         if not isinstance(since, int):
             return [since] if since else []
         watch = self._watches.get(target)
@@ -527,7 +425,7 @@ class Swim:
 
     def _on_tick(self, now: int) -> list[SwimEffect]:
         out: list[SwimEffect] = [SetTimer(TICK, self._config.tick_ms * MILLISECOND)]
-        self.health = max(0, self.health - 1)
+        self._prober.recover()
         for target in self.table.stale(now - self._config.forget_s * SECOND):
             out += self._settle([self._roster.forget(target)], now)
         memory_ns = self._config.closed_memory_ms * MILLISECOND

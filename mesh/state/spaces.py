@@ -5,32 +5,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 from mesh.errors import TooManySpaces
-from mesh.messages import ConfirmAsk, Durable, Evidence, Have, LinkMessage, SnapshotPart
+from mesh.messages import ConfirmAsk, Durable, DurableAsk, Evidence, Have, LinkMessage, SnapshotPart
 from mesh.protocol.effects import TRANSIENT, Event, Held, Repeated, Slot
 from mesh.protocol.facts import ClockAhead, Dropped, Fact, StateDamaged
 from mesh.state import records
 from mesh.state.aside import Allowance
 from mesh.state.config import StateConfig
-from mesh.state.confirm import LEVELS, Durability
-from mesh.state.folding import SNAPSHOT_BYTES_MAX, Snapshot
+from mesh.state.confirm import LEVELS, Confirmations
+from mesh.state.folding import Snapshot
 from mesh.state.intake import Done, Intake, Pending
 from mesh.state.journal import Journal, nothing
 from mesh.state.log import Log
 from mesh.state.replica import Replica
+from mesh.state.reports import Reports
+from mesh.state.riders import Riders
+from mesh.state.roll import Roll
 from mesh.state.room import Room
 from mesh.state.space import Space
+from mesh.state.transfers import Transfers
 from transport.base import MILLISECOND, SECOND, Cut, Env, Lane, Put, Storage, StorageFault, Timer
-from transport.errors import FrameInvalid, PeerFault
+from transport.errors import FrameInvalid
 from transport.frame import KIND_CHANGES, STREAM_BYTES_MAX, SignedFrame, parse, parse_stub
 from transport.identity import Identity, Mesh, NodeId, Origin
 
 HLC_LOGICAL_BITS = 16  # of a stamp; the rest is milliseconds
-RIDERS_MAX = 128  # records of other rooms that wait for one commit
 TOLD_EVERY_NS = 60 * SECOND
-STILL_BEATS = 300  # half a minute: nobody holds our memory for longer with half a snapshot
 AHEAD_TOLD_MAX = 1024  # origins remembered for that
 
 
@@ -38,7 +39,8 @@ class Spaces:
     """Every member holds every space of its mesh. Calls come from the loop; ``done`` never comes inside ``receive``.
 
     ``feed`` gets ``Held``, ``Repeated``, ``Gap`` and ``Forked`` for the protocol stack, ``tell`` facts, ``on_fault`` a
-    peer that sent what no correct node sends. ``send`` answers whether a lane took the message.
+    peer that sent what no correct node sends. ``send`` answers whether a lane took the message; ``reach`` sends to a
+    member over its link, or sealed through others.
     """
 
     def __init__(
@@ -52,24 +54,25 @@ class Spaces:
         tell: Callable[[Fact], None],
         feed: Callable[[Event], None],
         send: Callable[[NodeId, LinkMessage, Lane], bool],
+        reach: Callable[[NodeId, LinkMessage], bool],
         on_fault: Callable[[NodeId, str], None],
     ) -> None:
         self.journal = Journal(env, storage, config)
-        self._room = Room(env, identity, mesh, storage, config, self.journal, tell, feed, send, on_fault,
+        self._room = Room(env, identity, mesh, storage, config, self.journal, tell, feed, send, reach, on_fault,
                           Allowance(config.aside_bytes_max))  # fmt: skip
         self._room.on_durable, self._room.spread = self._on_durable, self._spread
-        self._durability = Durability(self._room, self._log_of)
+        self._roll = Roll(self._room)
+        self._reports = Reports(self._room, self._roll, self._log_of)
+        self._confirmations = Confirmations(self._room, self._roll, self._reports)
         self._intake = Intake(env, mesh, config, accept=self._accept, is_ready=self._is_ready)
         self._replicas: dict[str, Replica] = {}
         self._spaces: dict[str, Space] = {}
         self._linked: dict[NodeId, None] = {}
-        self._transfers: dict[NodeId, _Transfer] = {}
-        self._checking: dict[NodeId, None] = {}  # whose snapshot is being checked, off the loop
+        self._transfers = Transfers(self._room, self._on_snapshot)
         self._ahead_told: dict[Origin, int] = {}
         self._fold_timer: Timer | None = None
-        self._riders: list[_Rider] = []
-        self._riding: Timer | None = None
-        self._room.before_seal = self._ride
+        self._riders = Riders(env, self.journal, self._seal_all)
+        self._room.before_seal = self._riders.go
         self._dropped_told = 0  # monotonic ns before which it is not said again
         self.journal.on_recovered.append(self._on_recovered)
         self.journal.on_room.append(self._intake.wake)
@@ -79,7 +82,7 @@ class Spaces:
     async def open(self) -> None:
         """Load what the disk holds, and feed ``Held`` for it. Raises ``StorageFault`` when it cannot be read."""
         storage = self._room.storage
-        self._durability.load()
+        self._roll.load()
         for name in self._stored():
             self._replica(name)
         if damaged := len(storage.damaged()):
@@ -102,7 +105,7 @@ class Spaces:
 
     async def close(self) -> None:
         """Sign, commit and push out what waits, then take nothing more. The storage is its owner's to close."""
-        self._ride()
+        self._riders.go()
         for replica in self._replicas.values():
             replica.writer.close()
         if self.journal.fault is None:
@@ -117,7 +120,9 @@ class Spaces:
         for space in self._spaces.values():
             space.end()
         self._intake.close()
-        self._durability.close()
+        self._transfers.close()
+        self._confirmations.close()
+        self._reports.close()
         if self._fold_timer is not None:
             self._fold_timer.cancel()
         self.journal.close()
@@ -130,41 +135,12 @@ class Spaces:
         self, puts: Sequence[Put], cuts: Sequence[Cut], *, saved: Callable[[], None],
         lost: Callable[[StorageFault], None],
     ) -> None:  # fmt: skip
-        """Make another room's records durable in one commit with all that spaces wrote so far: all, or nothing.
+        """Make another room's records durable in one commit with all that spaces wrote so far (``riders.py``)."""
+        self._riders.add(puts, cuts, saved, lost)
 
-        That is at the next turn of the loop, or sooner with the next frame, together with others that ask meanwhile.
-        The cuts are a commit of their own, before it.
-        """
-        self._riders.append(_Rider(puts, cuts, saved, lost))
-        if len(self._riders) >= RIDERS_MAX:
-            self._ride()
-        elif self._riding is None:
-            self._riding = self._room.env.call_at(self._room.env.mono(), self._ride)
-
-    def _ride(self) -> None:
-        """Sign what spaces wrote, and commit it with the records that ride along. Called before anything is signed,
-        so that no write overtakes a record that belongs to it."""
-        riders, self._riders = self._riders, []
-        if self._riding is not None:
-            self._riding.cancel()
-            self._riding = None
-        if not riders:
-            return
-        if cuts := [cut for rider in riders for cut in rider.cuts]:
-            self.keep([], cuts)
-
-        def saved() -> None:
-            for rider in riders:
-                rider.saved()
-
-        def lost(fault: StorageFault) -> None:
-            for rider in riders:
-                rider.lost(fault)
-
-        with self.journal.together():
-            for replica in self._replicas.values():
-                replica.writer.seal()
-            self.journal.append([put for rider in riders for put in rider.puts], saved=saved, lost=lost)
+    def _seal_all(self) -> None:
+        for replica in self._replicas.values():
+            replica.writer.seal()
 
     # -- spaces ------------------------------------------------------------------------------------------------------
 
@@ -204,7 +180,7 @@ class Spaces:
             raise ValueError(f"confirm by {', '.join(map(repr, LEVELS))}, not {level!r}")
         deadline = self._room.env.mono() + int(timeout_s * SECOND)
         for log in logs:  # mostly one; more after a restored backup or a disk that refused
-            await self._durability.confirm(log, level, deadline)
+            await self._confirmations.confirm(log, level, deadline)
 
     @property
     def has_own_log(self) -> bool:
@@ -241,17 +217,8 @@ class Spaces:
             return False  # it will be looked at again once it is verified
 
     def arriving(self) -> list[NodeId]:
-        """Whose frames are here and not applied yet, or who sent a part of a snapshot since this was asked last.
-
-        Asked once a heartbeat: a transfer that stood still for ``STILL_BEATS`` is given up."""
-        moved = []
-        for peer, transfer in list(self._transfers.items()):
-            if not transfer.idle:
-                moved.append(peer)
-            transfer.idle += 1
-            if transfer.idle > STILL_BEATS:
-                del self._transfers[peer]
-        return list(dict.fromkeys((*self._intake.senders, *moved)))
+        """Whose frames are here and not applied yet, or who sent a part of a snapshot since this was asked last."""
+        return list(dict.fromkeys((*self._intake.senders, *self._transfers.moved())))
 
     def _refuse(self, peer: NodeId, rule: str, done: Done) -> None:
         self._room.on_fault(peer, rule)
@@ -352,19 +319,27 @@ class Spaces:
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
-    def on_message(self, peer: NodeId, message: SnapshotPart | Durable | ConfirmAsk | Evidence) -> None:
+    def on_message(self, peer: NodeId, message: SnapshotPart | Durable | ConfirmAsk | DurableAsk | Evidence) -> None:
         """A link message that is this room's to answer."""
         match message:
             case Durable():
-                self.peer_holds(peer, message.entries)
-                self._durability.on_report(peer, message)
-                self._fold_all()
+                self._on_report(peer, message.entries)
+            case DurableAsk():
+                self._on_report(peer, message.entries)
+                self._reports.on_ask(peer, message)
             case ConfirmAsk():
-                self._durability.on_ask(peer, message)
+                self._confirmations.on_ask(peer, message, self._log_of(Slot(message.stream, Origin(message.origin))))
             case Evidence():
                 self._on_evidence(peer, message)
             case SnapshotPart():
-                self._on_part(peer, message)
+                self._transfers.take(peer, message)
+
+    def _on_report(self, peer: NodeId, entries: Sequence[Have]) -> None:
+        """``peer`` said what is on its disk; it is the sender of these very words, with a link or without."""
+        self.peer_holds(peer, entries)
+        self._reports.on_report(peer, entries)
+        self._confirmations.settle()
+        self._fold_all()
 
     def peer_holds(self, peer: NodeId, entries: Iterable[Have]) -> None:
         """``peer`` says what it holds. More of our own log than we have: our disk is an old one. More of a forked log:
@@ -408,45 +383,9 @@ class Spaces:
             return
         replica.forks.prove(replica.log(one.origin), one.first, message.one, message.other)
 
-    def _on_part(self, peer: NodeId, part: SnapshotPart) -> None:
-        if peer in self._checking:
-            return  # one at a time; what was sent meanwhile is asked for again
-        transfer = self._transfers.get(peer)
-        if part.part == 0:
-            transfer = self._transfers[peer] = _Transfer(part)
-        elif transfer is None or not transfer.continues(part):
-            self._transfers.pop(peer, None)  # of a transfer that was given up: repair asks again
-            return
-        transfer.data += part.data
-        if len(transfer.data) > SNAPSHOT_BYTES_MAX:
-            del self._transfers[peer]
-            self._room.on_fault(peer, f"a snapshot has at most {SNAPSHOT_BYTES_MAX} bytes")
-            return
-        transfer.next += 1
-        transfer.idle = 0
-        if sum(len(each.data) for each in self._transfers.values()) > SNAPSHOT_BYTES_MAX:
-            largest = max(self._transfers, key=lambda each: len(self._transfers[each].data))
-            del self._transfers[largest]
-            self._room.tell(Dropped("snapshots on their way", 1))
-            if largest == peer:
-                return
-        if transfer.next < part.parts:
-            return
-        del self._transfers[peer]
-        raw, stream = bytes(transfer.data), part.stream
-        mesh, env = self._room.mesh, self._room.env
-        self._checking[peer] = None
-
-        def checked(outcome: Snapshot | BaseException) -> None:
-            del self._checking[peer]
-            if isinstance(outcome, PeerFault):
-                self._room.on_fault(peer, outcome.rule)
-            elif isinstance(outcome, BaseException):
-                raise outcome
-            elif (replica := self._replica(stream)) is not None:
-                self._join(replica, outcome, peer)
-
-        env.offload(lambda: Snapshot.check(peer, stream, raw, mesh, env.suite), checked)
+    def _on_snapshot(self, peer: NodeId, snapshot: Snapshot) -> None:
+        if (replica := self._replica(snapshot.stream)) is not None:
+            self._join(replica, snapshot, peer)
 
     def _join(self, replica: Replica, snapshot: Snapshot, peer: NodeId) -> None:
         if replica.writer.open_transaction is None:
@@ -458,20 +397,22 @@ class Spaces:
 
     def members(self, members: Iterable[tuple[NodeId, str, bool, int]]) -> None:
         """Who is known now: id, state, whether it has a disk, and since when (monotonic ns) it is in that state."""
-        self._durability.members(members)
+        came = self._roll.members(members)
+        self._reports.members(came)
+        self._confirmations.members(came)
+        self._fold_all()
 
     def linked(self, peer: NodeId, up: bool) -> None:
         """The link to ``peer`` came up, or ended."""
         if not up:
             self._linked.pop(peer, None)
-            self._transfers.pop(peer, None)
-            self._durability.unlinked(peer)
+            self._transfers.lost(peer)
+            self._confirmations.unlinked(peer)
             for replica in self._replicas.values():
                 replica.forks.on_link_down(peer)
             return
         self._linked[peer] = None
-        logs = [log for replica in self._replicas.values() for log in replica.logs.values()]
-        self._durability.linked(peer, [log.slot for log in logs])
+        self._confirmations.linked(peer)
         for replica in self._replicas.values():
             for proof in replica.forks.proofs:
                 self._room.send(peer, proof, Lane.CONTROL)
@@ -482,7 +423,7 @@ class Spaces:
 
     def _on_durable(self, slot: Slot) -> None:
         replica = self._replicas[slot.stream]
-        self._durability.on_durable(replica.logs[slot.origin])
+        self._confirmations.on_durable(replica.logs[slot.origin])
         self._maybe_fold(replica)
 
     def _on_recovered(self) -> None:
@@ -503,30 +444,8 @@ class Spaces:
         for replica in self._replicas.values():
             if replica.folder.may_fold():
                 with contextlib.suppress(StorageFault):  # folding can wait; nothing is lost by it
-                    replica.folder.fold(self._durability.stable(replica.logs.values()))
-
-
-class _Rider(NamedTuple):
-    """Records of another room that wait for the next commit, and whom to tell."""
-
-    puts: Sequence[Put]
-    cuts: Sequence[Cut]
-    saved: Callable[[], None]
-    lost: Callable[[StorageFault], None]
-
-
-class _Transfer:
-    """A snapshot on its way in, part by part."""
-
-    __slots__ = ("data", "idle", "next", "number", "parts", "stream")
-
-    def __init__(self, part: SnapshotPart) -> None:
-        self.stream, self.number, self.parts = part.stream, part.transfer, part.parts
-        self.data = bytearray()
-        self.next = 0
-        self.idle = 0  # heartbeats since a part came
-
-    def continues(self, part: SnapshotPart) -> bool:
-        return (part.stream, part.transfer, part.parts, part.part) == (
-            self.stream, self.number, self.parts, self.next
-        )  # fmt: skip
+                    replica.folder.fold(self._reports.stable(replica.logs.values()))
+                if replica.folder.is_folding:
+                    self._reports.settled(replica)
+                else:
+                    self._reports.want(replica)

@@ -143,13 +143,17 @@ def tree(operations: list[Operation], hooks: Hooks) -> Leaf:
 
 
 def grown(every: list[Operation]) -> Leaf:
-    """The tree of all, each operation hung up by the paper's rule in the tree its author saw."""
+    """The tree of all, each operation hung up by the paper's rule in the tree its author saw, less the leaves of it
+    that showed nothing, and then what became a leaf so."""
     ordered = [each for each in every if each.verb in ("insert", "move")]
     ordered.sort(key=lambda each: sum(each.clock.values()))  # a causal order
     hooks: Hooks = {}
     for each in ordered:
         behind = each.argument[0]
-        read = list(tree([other for other in ordered if each.saw(other)], hooks).read())
+        seen = [other for other in every if each.saw(other)]
+        root = tree([other for other in ordered if each.saw(other)], hooks)
+        pruned(root, shown(seen, survive(seen)))
+        read = list(root.read())
         at = next(i for i, leaf in enumerate(read) if leaf.name == (behind[0].encode(), *behind[1:]))
         if read[at].right:
             actor, seq, offset = read[at + 1].name
@@ -159,8 +163,15 @@ def grown(every: list[Operation]) -> Leaf:
     return tree(ordered, hooks)
 
 
-def sequence(every: list[Operation], alive: list[Operation]) -> list[Any]:
-    """What shows: elements nobody removed, each where it was put in or at the move that counts."""
+def pruned(leaf: Leaf, places: dict[Name, Any]) -> bool:
+    """Whether something under ``leaf`` shows; what does not is cut off."""
+    leaf.left = [each for each in leaf.left if pruned(each, places)]
+    leaf.right = [each for each in leaf.right if pruned(each, places)]
+    return bool(leaf.left or leaf.right) or (leaf.name[0].decode(), *leaf.name[1:]) in places
+
+
+def shown(every: list[Operation], alive: list[Operation]) -> dict[Name, Any]:
+    """Values nobody removed, by the place where they were put in or that the move that counts gave them."""
     erased = {name for each in every if each.verb == "erase" for name in each.argument}
     living = {(each.actor, each.seq) for each in alive}
     moves: dict[Any, list[Operation]] = {}
@@ -175,20 +186,20 @@ def sequence(every: list[Operation], alive: list[Operation]) -> list[Any]:
     for what, of in moves.items():
         last = max(of, key=lambda each: (turn(each, of), each.actor.encode(), each.seq))
         places[what] = last.actor, last.seq, 0
-    content = {
-        (each.actor, each.seq, offset): value
+    return {
+        places.get(what, what): value
         for each in every
-        if each.verb == "insert"
+        if each.verb == "insert" and (each.actor, each.seq) in living
         for offset, value in enumerate(each.argument[1])
+        if (what := (each.actor, each.seq, offset)) not in erased
     }
-    shown = []
-    for leaf in grown(every).read():
-        if leaf.by is not None:
-            name = leaf.by.actor, leaf.by.seq, leaf.name[2]
-            what = leaf.shown if leaf.by.verb == "move" else name
-            if what not in erased and what[:2] in living and places.get(what, what) == name:
-                shown.append(content[what])
-    return shown
+
+
+def sequence(every: list[Operation], alive: list[Operation]) -> list[Any]:
+    """What shows, in order."""
+    places = shown(every, alive)
+    names = [(leaf.name[0].decode(), *leaf.name[1:]) for leaf in grown(every).read()]
+    return [places[name] for name in names if name in places]
 
 
 def listed(every: list[Operation], alive: list[Operation]) -> tuple[bool, Any]:
@@ -221,6 +232,8 @@ def live(operations: list[Operation], path: tuple[str, ...]) -> list[tuple[str, 
     found = []
     for kind, rule in RULES.items():
         every = [each for each in operations if each.kind == kind and each.path == path]
+        if kind in ("list", "text"):  # where something hangs depends on what showed
+            every += [each for each in operations if not each.kind and path[: len(each.path)] == each.path]
         there, value = rule(every, [each for each in alive if each in every])
         if there:
             found.append((kind, value))

@@ -451,7 +451,7 @@ def test_a_snapshot_that_claims_billions_costs_its_bytes() -> None:
     """Four billion removed letters in forty bytes: nothing counts them one by one."""
     many = (1 << 32) - 1
     tree = [["k", "text", [[[0, [1, -many, 1]]], [1], [-many], [1], ""]]]
-    raw = msgpack.packb([1, ["x"], [many + 1], 1, tree])
+    raw = msgpack.packb([2, ["x"], [many + 1], [], 1, tree])
     doc = Document("a")
     doc.text("k").append("mine")
     began = time.process_time()
@@ -463,7 +463,7 @@ def test_a_snapshot_that_claims_billions_costs_its_bytes() -> None:
     assert time.process_time() - began < 1.0
     tree[0][2][0][0][1] = [1, -many, many]
     with pytest.raises(InvalidBytes):
-        Document("c").join(msgpack.packb([1, ["x"], [1 << 41], 1, tree]))
+        Document("c").join(msgpack.packb([2, ["x"], [1 << 41], [], 1, tree]))
 
 
 def reached(rng: random.Random, kind: str) -> Document:
@@ -495,7 +495,7 @@ def test_a_snapshot_with_wrong_columns_is_refused_or_whole(kind: str, rng: rando
     plain = msgpack.unpackb(reached(rng, kind).snapshot())
     if not plain[4]:
         return
-    columns = plain[4][0][2]
+    columns = plain[5][0][2]
     place: Any = columns
     while True:
         at = data.draw(st.integers(0, max(0, len(place) - 1)))

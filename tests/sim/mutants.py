@@ -34,9 +34,10 @@ from mesh.protocol.stack import Stack
 from mesh.protocol.swim import Swim
 from mesh.runtime import Runtime
 from mesh.state import folder, folding, intake, replica
-from mesh.state.confirm import Durability
 from mesh.state.forks import Forks
 from mesh.state.replica import Replica
+from mesh.state.reports import Reports
+from mesh.state.roll import Roll
 from mesh.state.writer import Writer
 from sim.scenario import Outcome, find
 from transport.errors import PeerFault
@@ -399,14 +400,14 @@ def fold_below_an_unstable_cut() -> Iterator[None]:
     def stable(self: Any, logs: Any) -> Any:
         return {log.slot.origin: log.saved for log in logs if log.saved.seq > log.floor.seq}
 
-    with patch.object(Durability, "stable", stable):
+    with patch.object(Reports, "stable", stable):
         yield
 
 
 @mutant("chaos-folding", 10)
 def who_counts_is_forgotten() -> Iterator[None]:
     """A node that starts again counts nobody it has not heard of yet (the bug that ``check_floors`` found)."""
-    with patch.object(Durability, "load", lambda self: None):
+    with patch.object(Roll, "load", lambda self: None):
         yield
 
 

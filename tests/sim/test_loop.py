@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from sim.loop import Deadlock, Livelock, NotSimulated, SimLoop
+from sim.errors import Deadlock, Livelock, NotSimulated
+from sim.loop import SimLoop
 from sim.seed import Seed
 
 ROOT = Path(__file__).parents[2]

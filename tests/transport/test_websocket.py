@@ -83,7 +83,7 @@ class Net:
         for each in b"12":  # the handshake's two: before them only ``OPENING_BYTES`` are read
             dialled.conduit.send(bytes([each]))
         await accepted.until(lambda: len(accepted.messages) == 2)
-        await dialled.until(lambda: dialled.drained)
+        assert dialled.conduit.backlog == 0
         accepted.messages.clear()
         dialled.drained = 0
         return dialled, accepted

@@ -112,6 +112,8 @@ def assert_quiet(wire: Wire) -> None:
             stack.swim.table.get(other.id).state is State.SUSPECT for other in wire.boxes.values() if other.alive
         )
         doubted = {("swim", "suspect", other.id) for other in wire.boxes.values() if not other.alive}
+        if doubted:
+            doubted.add(("partition", "suspected"))  # the last doubt ended just now: was it a cut?
         standing = {("swim", "tick"), ("overlay", "duty"), ("overlay", "shuffle"), ("repair", "round")}
         linked = {("swim", "watch", peer) for peer in box.links}
         assert set(box.timers) - standing - linked - doubted == set()
