@@ -90,7 +90,7 @@ def test_the_report_shows_what_happened() -> None:
         if lasts >= 0 and (a in left) != (b in left) and cut["from"] < (arrived := at + lasts) < cut["to"]
     ]  # fmt: skip
     assert not across  # no arrow ends on the other side of a cut
-    assert [each["held"] for each in data["demands"] + data["ends"]] == [True] * 5
+    assert [each["held"] for each in data["demands"] + data["ends"]] == [True] * 6
     last = [data["texts"][rows[-1][3]] for rows in data["looks"]]
     assert len(set(last)) == 1
     assert any(data["texts"][each].startswith("member.down member=n") for each in data["events"][3])
