@@ -68,6 +68,25 @@ def removable(store: SequenceStore) -> list[Range]:
     return found
 
 
+def common(one: list[Range], other: list[Range]) -> list[Range]:
+    """What is in both. Ranges of one actor do not overlap, and come in order."""
+    found: list[Range] = []
+    by_actor: dict[int, list[Range]] = {}
+    for each in other:
+        by_actor.setdefault(each[0], []).append(each)
+    at = dict.fromkeys(by_actor, 0)
+    for actor, low, high in one:
+        others = by_actor.get(actor, [])
+        while actor in at and at[actor] < len(others):
+            _, begin, end = others[at[actor]]
+            if max(low, begin) <= min(high, end):
+                found.append((actor, max(low, begin), min(high, end)))
+            if end > high:
+                break
+            at[actor] += 1
+    return found
+
+
 def purge(store: SequenceStore, ranges: Iterable[Range]) -> None:
     """Forget those elements in ``ranges`` that do not show. O(spans), and nothing if there are none."""
     gone = _gone(store, ranges)
@@ -86,16 +105,15 @@ def purge(store: SequenceStore, ranges: Iterable[Range]) -> None:
             span.parent = renamed(span.parent >> 1) << 1 | span.parent & 1
     hooked: dict[int, Any] = {}
     for span in kept:
-        hooked.setdefault(span.parent, []).append(span.first)
+        hooked.setdefault(span.parent, []).append(span)
     for hook, each in hooked.items():
-        hooked[hook] = tuple(each) if len(each) == 1 else sorted(each, key=store.rank)
+        hooked[hook] = each[0] if len(each) == 1 else sorted(each, key=store.rank)
     store.hooked = hooked
-    by_first = {span.first: span for span in kept}
-    store.spans = Spans(list(columns.in_order(hooked, by_first)) if is_moved else kept)
+    store.spans = Spans(list(columns.in_order(hooked)) if is_moved else kept)
     for author in store.authors.values():
         author.firsts, author.spans = [], []
-    for first in sorted(by_first):
-        store.authors[first & INDEX_MASK].enter(by_first[first])
+    for span in sorted(kept, key=_first):
+        store.authors[span.first & INDEX_MASK].enter(span)
     store.renamed(renamed)
 
 
