@@ -12,6 +12,7 @@ its node, and *seen* when another node held it. Laws:
 - *strong convergence*: equal clocks, equal digests, at every look;
 - *nothing lost*: what a node acknowledged it has again after any crash, and in the end everybody has it; what was seen
   elsewhere too, since nothing leaves a node that it could forget;
+- *once*: an element of the list is there at most once, whoever moves it where;
 - *nothing invented*: only what some client wrote is ever there;
 - *stable cut*: nobody folds what another node does not have on disk (``check_floors``);
 - in the end: *counters exact* (``Tally``), *equal values*, *nothing waits* anywhere, messages a write within bounds.
@@ -177,6 +178,9 @@ class Workload:
         check_rights(self._world, "bound")
         if self.looks % 4 == 0:
             check_floors(self._world)
+            for node in self._world.nodes:
+                if node.answers:
+                    self._check_list(node)
 
     def _look_at(self, node: SimNode) -> frozenset[str]:
         space = node.node.space("main")
@@ -199,6 +203,13 @@ class Workload:
             if lost and node.name not in self.forgetful:
                 raise Violated(f"{node.name} came back without {lost[:5]}, which it had acknowledged or sent")
         return here
+
+    def _check_list(self, node: SimNode) -> None:
+        """Each element was inserted once: whoever moves it, it is there at most once."""
+        shown = node.node.list("list").value
+        twice = [each for each, count in Counter(shown).items() if count > 1 or each not in self.writes]
+        if twice:
+            raise Violated(f"{node.name} shows {twice[:5]} twice in a list, or nobody wrote it")
 
     def _excused(self, node: str, gone: frozenset[str]) -> frozenset[str]:
         """What of ``gone`` a node may miss: what a refusing disk made its author take back before anybody had it, and
@@ -313,10 +324,31 @@ def _map(space: Any, rng: Random, element: str) -> None:
         held.map("child").set("tags").add(element)
 
 
+def _list(space: Any, rng: Random, element: str) -> None:
+    held, draw = space.list("list"), rng.random()
+    count = len(held)
+    if draw < 0.5 or not count:
+        held.insert(rng.randrange(count + 1), element)
+    elif draw < 0.7:
+        del held[rng.randrange(count)]
+    else:
+        held.move(rng.randrange(count), rng.randrange(count))
+
+
+def _text(space: Any, rng: Random, element: str) -> None:
+    held = space.text("text")
+    count = len(held)
+    if count < 8 or rng.random() < 0.6:
+        held.insert(rng.randrange(count + 1), element)
+    else:
+        at = rng.randrange(count - 4)
+        held.delete(at, rng.randrange(1, 4))
+
+
 def _delete(space: Any, rng: Random, element: str) -> None:
-    space.delete(rng.choice(("churn", "map", "multi", "flag")))
+    space.delete(rng.choice(("churn", "map", "multi", "flag", "list", "text")))
 
 
 _OTHERS: tuple[Callable[[Any, Random, str], None] | str, ...] = (  # by name: those with checkers of their own
-    _toggle_set, _toggle_remove_wins, "register", _multi, _flag, _map, _map, "bounded", _delete,
+    _toggle_set, _toggle_remove_wins, "register", _multi, _flag, _map, _map, "bounded", _list, _list, _text, _delete,
 )  # fmt: skip
