@@ -210,20 +210,23 @@ class Runtime:
         """Give the stack one event and perform what it asks; events that follow from that wait their turn."""
         if self._closed:
             return
-        if isinstance(event, do.Held) and event.source is not None:
+        if event.__class__ is do.Held and event.source is not None:
             self.relay.heard(event.slot.origin.node, event.source)
-        self._queue.append(event)
         if self._busy:
+            self._queue.append(event)
             return
         self._busy = True
         try:
-            while self._queue:
-                each = self._queue.popleft()
-                effects = self.stack.handle(each, self.env.mono())
-                if self._members_version != self.stack.members_version:
+            stack, queue = self.stack, self._queue
+            while True:
+                effects = stack.handle(event, self.env.mono())
+                if self._members_version != stack.members_version:
                     self._members_changed()
                 for effect in effects:
-                    self._perform(effect, each)
+                    self._perform(effect, event)
+                if not queue:
+                    break
+                event = queue.popleft()
         finally:
             self._busy = False
 
