@@ -264,7 +264,8 @@ class ListStore(SequenceStore):
 
         def known(code: int) -> Element:
             number, at = divmod(code, len(actors))
-            if not 0 < number <= self.authors[actors[at]].count:
+            author = self.authors[actors[at]]
+            if not 0 < number <= author.count or (author.has_gaps and not author.has(number)):
                 raise InvalidBytes("a move of nothing")
             return number << INDEX_BITS | actors[at]
 
