@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from crdt import genesis, plain
+from crdt import garbage, genesis, plain
 from crdt import snapshot as snapshots
 from crdt.change import Change
 from crdt.clock import VectorClock
@@ -86,6 +86,21 @@ class Document(Intake, Objects):
         if self._history is not None:
             mine = self.clock
             self._history.cut({actor: min(count, mine.get(actor)) for actor, count in stable_clock.items()})
+
+    def collect(
+        self, *, lead: bool = True, is_enough: Callable[[Collection[str]], bool] = lambda answered: True
+    ) -> int:
+        """Take part in forgetting what removals left behind; call it now and then at each replica, after exchanging
+        changes. Returns how many removed things everybody forgets by what was written here.
+
+        Writes changes like any other, if there is a reason: an answer when somebody asks for it; when this replica
+        leads, the question whether all have seen what is removed here, and once every actor that is not retired has
+        answered, that it goes. One replica should lead; several do no harm. ``is_enough`` may ask for more answers than
+        that: it gets the actors that have answered. See ``garbage`` for why nothing is lost.
+        """
+        self._settled()
+        self.require_open()
+        return garbage.collect(self, lead=lead, is_enough=is_enough)
 
     def snapshot(self) -> bytes:
         """The whole state, for ``join`` or ``load``."""

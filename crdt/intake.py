@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from crdt.buffer import CausalBuffer
-from crdt.causal import Op, Path, as_keys
+from crdt.causal import as_keys
 from crdt.change import Change
 from crdt.clock import INDEX_BITS, ONE
 from crdt.errors import ActorReused, LogClosed
@@ -187,6 +186,8 @@ class Intake(Writer):
                 self.hlc.now = stamp  # own stamps only rise, also when the machine came up with its clock behind
         else:
             self._news[index] = None
+            if self._census is not None and change.deps.get(self.actor, 0) >= self._census.mark:
+                self._census.answered[index] = None
         if stamp > self.hlc.now:
             self.hlc.observe(stamp)
         if self._history is not None:

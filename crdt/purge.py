@@ -68,6 +68,25 @@ def removable(store: SequenceStore) -> list[Range]:
     return found
 
 
+def common(one: list[Range], other: list[Range]) -> list[Range]:
+    """What is in both. Ranges of one actor do not overlap, and come in order."""
+    found: list[Range] = []
+    by_actor: dict[int, list[Range]] = {}
+    for each in other:
+        by_actor.setdefault(each[0], []).append(each)
+    at = dict.fromkeys(by_actor, 0)
+    for actor, low, high in one:
+        others = by_actor.get(actor, [])
+        while actor in at and at[actor] < len(others):
+            _, begin, end = others[at[actor]]
+            if max(low, begin) <= min(high, end):
+                found.append((actor, max(low, begin), min(high, end)))
+            if end > high:
+                break
+            at[actor] += 1
+    return found
+
+
 def purge(store: SequenceStore, ranges: Iterable[Range]) -> None:
     """Forget those elements in ``ranges`` that do not show. O(spans), and nothing if there are none."""
     gone = _gone(store, ranges)

@@ -49,6 +49,7 @@ class TextStore(SequenceStore):
 
     __slots__ = ()
     kind = "text"
+    _purge = PurgeText
     erase = SequenceStore.hide  # without asking where things were moved
 
     def content(self) -> str:

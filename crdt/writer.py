@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from crdt.actors import ActorTable, check_actor
 from crdt.causal import Op, Path, Store, as_keys
@@ -15,6 +15,9 @@ from crdt.hlc import Hlc
 from crdt.map import MapStore
 from crdt.retirement import Retire, Root
 from crdt.transaction import Transaction
+
+if TYPE_CHECKING:
+    from crdt.garbage import Census
 
 NAMES_UNCHECKED = 512  # a change that names fewer actors than this surely fits, if it writes one value
 
@@ -35,6 +38,7 @@ class Writer:
         self._history: History | None = History() if keep_history else None
         self._transaction: Transaction | None = None
         self._digest: str | None = None
+        self._census: Census | None = None
         self._become(actor)
 
     def _become(self, actor: str) -> None:
@@ -42,6 +46,7 @@ class Writer:
             self.actor = check_actor(actor)
         except ValueError as wrong:
             raise InvalidValue(str(wrong)) from None
+        self._census = None  # its answers were to another name
         self.index = self._intern(actor)  # this document's own number
         # Clock entries that changed since the own previous change; at first, all there are.
         self._news: dict[int, None] = {

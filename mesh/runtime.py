@@ -189,9 +189,9 @@ class Runtime:
     async def _drain(self) -> None:
         """Let the lanes take what was queued for them, for a moment: a program that publishes and ends is heard."""
         until = self.env.mono() + self._drain_ns
-        lanes = (Lane.DIRECT, Lane.BROADCAST)
-        while self.env.mono() < until and any(
-            link.queued(lane) for link in self.dialer.links.values() for lane in lanes
+        lanes = (Lane.DIRECT, Lane.BROADCAST, Lane.SYNC)  # what was refused there goes out here
+        while self.env.mono() < until and (
+            self.stack.tree.is_behind or any(link.queued(lane) for link in self.dialer.links.values() for lane in lanes)
         ):
             await self.env.sleep(DRAIN_LOOK_S)
 
@@ -458,14 +458,16 @@ class Runtime:
             if serving.wanted:
                 slot, after = next(iter(serving.wanted.items()))
                 del serving.wanted[slot]
-                self._read(serving, slot, after)
+                self._read(peer, serving, slot, after)
 
-    def _read(self, serving: _Serving, slot: do.Slot, after: int) -> None:
+    def _read(self, peer: NodeId, serving: _Serving, slot: do.Slot, after: int) -> None:
         if self.topics.holds(slot):
             parts, last = self.topics.serve(slot, after, SERVE_BYTES)
             if parts:
                 serving.ready.extend(parts)
                 serving.wanted[slot] = last
+            else:
+                self.feed(do.Served(peer, slot, after))
             return
         frames = self.spaces.frames_after(slot, after, SERVE_BYTES)
         if frames is None:
@@ -477,6 +479,8 @@ class Runtime:
         elif frames:
             serving.ready.extend(frames)
             serving.wanted[slot] = self.spaces.last_of(frames[-1])
+        else:
+            self.feed(do.Served(peer, slot, after))
 
     def _snapshot_parts(self, stream: str, whole: bytes) -> list[bytes]:
         self._transfer += 1

@@ -249,6 +249,12 @@ class History:
             case ("snapshot", source, to):
                 one, other = self._pair(source, to)
                 other.join(one.snapshot())
+            case ("collect", at, lead):
+                doc = self.docs[at % len(self.replicas)]
+                before = doc.clock
+                doc.on_change = None
+                doc.collect(lead=lead)
+                self.changes += doc.changes_since(before)
             case ("backup", at):
                 replica = self.replicas[at % len(self.replicas)]
                 replica.backup = replica.doc.snapshot()

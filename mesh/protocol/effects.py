@@ -104,6 +104,14 @@ class PushRefused(Struct, frozen=True):
     head: Head
 
 
+class Served(Struct, frozen=True):
+    """What ``Serve`` asked for is sent: ``peer`` was given ``slot`` up to ``seq``, which is all that may leave now."""
+
+    peer: NodeId
+    slot: Slot
+    seq: int
+
+
 class Repeated(Struct, frozen=True):
     """``peer`` pushed a frame that was held already."""
 
@@ -143,7 +151,8 @@ class Leave(Struct, frozen=True):
 
 
 Event: TypeAlias = (
-    Started | LinkUp | LinkClosed | DialRefused | Received | Heard | Arriving | Held | PushRefused | Repeated | Gap
+    Started | LinkUp | LinkClosed | DialRefused | Received | Heard | Arriving | Held | PushRefused | Served
+    | Repeated | Gap
     | Forked | TimerFired | LoopLate | Leave
 )  # fmt: skip
 
@@ -167,7 +176,7 @@ class Push(Struct, frozen=True):
 
 class Serve(Struct, frozen=True):
     """Send ``peer`` the held frames of ``slot`` after ``after``, in order, as its SYNC lane takes them; where the log
-    was cut below that, the stream's snapshot first."""
+    was cut below that, the stream's snapshot first. ``Served`` says when that is done."""
 
     peer: NodeId
     slot: Slot

@@ -597,3 +597,18 @@ def test_a_long_session_in_narrow_nodes(kind: str, seed: int, monkeypatch: pytes
     for doc in (*docs, loaded):
         require_sound(doc)
     require_same([*docs, loaded])
+
+
+def test_a_removal_in_a_transaction_that_named_others_in_another_order_can_be_read() -> None:
+    """Ranges go by reference, and a transaction may have referred to the later actor first (found by the law of growth)."""
+    ann, bob, cyd = Document("ann"), Document("bob"), Document("cyd")
+    bob.text("t").append("bob")
+    cyd.apply(bob.changes_since({}))
+    cyd.text("t").append("cyd")
+    ann.apply(cyd.changes_since({}))
+    with ann.transaction():
+        ann.text("t").delete(5)  # cyd's comes first
+        ann.text("t").delete(1, 3)
+    fresh = Document("dan")
+    fresh.apply(wire(ann.changes_since({})))
+    assert fresh.value == ann.value == {"t": "by"}
