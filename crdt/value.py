@@ -27,34 +27,37 @@ unpack = _decode  # of bytes that ``pack`` made or ``check_packed`` let pass
 
 def pack(value: Value) -> bytes:
     """The canonical bytes of ``value``. Raises ``InvalidValue`` for anything that is no value, or too large."""
-    if type(value) is not str:
-        _check(value, DEPTH_MAX)
-    try:
-        raw = _encode(value)
-    except UnicodeEncodeError as wrong:
-        raise InvalidValue(f"text with a lone surrogate: {wrong}") from None
+    raw = canonical(value)
     if len(raw) > VALUE_BYTES_MAX:
         raise InvalidValue(f"a value of {len(raw)} bytes, at most {VALUE_BYTES_MAX} are allowed")
     return raw
 
 
+def canonical(value: Value) -> bytes:
+    """``pack`` without its bound."""
+    if type(value) is not str:
+        _check(value, DEPTH_MAX)
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:
+        _check_texts(value)
+        raise
+
+
 def check_packed(raw: bytes) -> None:
     """Raise ``InvalidBytes`` unless ``raw`` is what ``pack`` makes. Time and memory bounded by ``VALUE_BYTES_MAX``."""
     size = len(raw)
-    if not 0 < size <= VALUE_BYTES_MAX:
-        raise InvalidBytes(f"a value of {size} bytes")
-    first = raw[0]
-    if first < 0x80 or first in (0xC0, 0xC2, 0xC3):
-        if size == 1:
+    if 1 < size <= 32 and raw[0] == 0x9F + size:
+        if raw[1:].isascii():
             return
-    elif first == 0xCD:
-        if size == 3 and raw[1]:
+    elif size == 1:
+        first = raw[0]
+        if first < 0x80 or first > 0xDF or first in (0xC0, 0xC2, 0xC3):
             return
-    elif first == 0xCC:
-        if size == 2 and raw[1] > 0x7F:
-            return
-    elif 0xA0 <= first <= 0xBF and size == first - 0x9F and raw[1:].isascii():
+    elif size == 3 and raw[0] == 0xCD and raw[1]:
         return
+    elif not 0 < size <= VALUE_BYTES_MAX:
+        raise InvalidBytes(f"a value of {size} bytes")
     try:
         if pack(_decode(raw)) == raw:
             return
@@ -99,10 +102,33 @@ def _check(value: Value, depth: int) -> None:
             for key in value:
                 if type(key) is not str:
                     raise InvalidValue(f"keys inside a value are str, got {type(key).__name__}")
-            value = value.values()
-        for each in value:
-            _check(each, depth - 1)
+        place: Any = None
+        try:
+            for at, each in value.items() if kind is dict else enumerate(value):
+                place = at
+                _check(each, depth - 1)
+        except InvalidValue as wrong:
+            wrong.below(place)
+            raise
     else:
         raise InvalidValue(
             f"{kind.__name__} is no value: use None, bool, int, float, str, bytes, list or dict with str keys"
         )
+
+
+def _check_texts(value: Value) -> None:
+    """Find the text in ``value`` that cannot be encoded, and say where it is."""
+    if type(value) is str:
+        try:
+            value.encode()
+        except UnicodeEncodeError as wrong:
+            raise InvalidValue(f"text with a lone surrogate: {wrong}") from None
+    elif type(value) is list or type(value) is dict:
+        for at, each in value.items() if type(value) is dict else enumerate(value):
+            if type(at) is str:
+                _check_texts(at)
+            try:
+                _check_texts(each)
+            except InvalidValue as wrong:
+                wrong.below(at)
+                raise

@@ -1,4 +1,4 @@
-"""What removals leave behind goes, and nothing else; logs that are closed stay closed, for everybody at the same place."""
+"""What removals leave behind goes, and nothing else; closed logs stay closed, for everybody at the same place."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from crdt import Change, ChangeTooLarge, CrdtError, Document, InvalidBytes, InvalidValue, TypeClash
 from crdt.difference import difference
+from crdt.fugue import SPAN_MAX
 from crdt.list import EraseValues, InsertValues, Move
-from crdt.sequence import SPAN_MAX
 from crdt.text import EraseText, InsertText
 from tests.laws import require_same, require_sound, state
 from tests.strategies import wire
@@ -541,7 +541,7 @@ def test_a_long_session_in_narrow_nodes(kind: str, seed: int, monkeypatch: pytes
     """Trees as deep as a book's, with little text: everything that is rare in one of the usual width happens here."""
     monkeypatch.setattr("crdt.spans.NODE_MAX", 4)
     monkeypatch.setattr("crdt.spans.NODE_LOADED", 2)
-    monkeypatch.setattr("crdt.sequence.SPAN_MAX", 3)
+    monkeypatch.setattr("crdt.fugue.SPAN_MAX", 3)
     rng, docs = random.Random(seed), apart(*ACTORS)
     carets, made = dict.fromkeys(ACTORS, 0), list[Change]()
     for doc in docs:

@@ -316,7 +316,7 @@ def want_ignored() -> Iterator[None]:
 @mutant("detour", 3)
 def nobody_is_told_of_frames() -> Iterator[None]:
     """Lazy peers hear nothing: no ihave is ever sent."""
-    with patch.object(Plumtree, "_note", lambda self, peers, slot: []):
+    with patch.object(Plumtree, "_note", lambda self, peers, slot, now: []):
         yield
 
 
