@@ -370,27 +370,6 @@ def test_hanging_everything_at_one_place_costs_no_more_than_its_bytes(place: int
     require_same([doc, Document.load(doc.snapshot(), actor="b")])
 
 
-def test_text_beside_pycrdt() -> None:
-    """The same edits by one writer, and by two who then meet: equal to one that many people use."""
-    pycrdt = pytest.importorskip("pycrdt")
-    for seed in range(20):
-        rng = random.Random(seed)
-        mine, theirs = Document("a").text("t"), pycrdt.Doc().get("t", type=pycrdt.Text)
-        for _ in range(150):
-            size = len(mine)
-            at = rng.randint(0, size)
-            if size and rng.random() < 0.4:
-                at = rng.randrange(size)
-                count = rng.randint(1, min(5, size - at))
-                mine.delete(at, count)
-                del theirs[at : at + count]
-            else:
-                letters = "".join(rng.choice("abc") for _ in range(rng.randint(1, 4)))
-                mine.insert(at, letters)
-                theirs.insert(at, letters)
-        assert str(mine) == str(theirs)
-
-
 @some
 @given(st.text("ab \n", max_size=30), st.text("ab \n", max_size=30))
 def test_the_difference_leads_from_one_to_the_other(old: str, new: str) -> None:

@@ -84,7 +84,8 @@ async def test_a_text_is_edited_in_an_editor(
 @pytest.mark.parametrize(
     ("script", "said", "kept"),
     [
-        ("echo more >> $1; exit 3", "the editor failed", True), ("echo more >> $1; kill -9 $$", "the editor failed", True),
+        ("echo more >> $1; exit 3", "the editor failed", True),
+        ("echo more >> $1; kill -9 $$", "the editor failed", True),
         ("exit 3", "the editor failed", False), ("rm $1", "took the file away", False),
         ("printf '\\377\\376x' > $1", "no text in UTF-8", True),
         ("head -c 3000000 /dev/zero | tr '\\0' x > $1", "too large", True),
@@ -107,7 +108,7 @@ async def test_found_what_an_editor_leaves_is_never_lost(
     err = capsys.readouterr().err
     assert said in err and len(err.splitlines()) == 1
     assert str(page) == "one\r\ntwo\r\n"
-    files = list(tmp_path.glob("gossamer-*/*"))
+    files = list(tmp_path.glob("gossamer-*/*"))  # noqa: ASYNC240
     assert bool(files) == kept and all(str(each) in err for each in files)
 
 
