@@ -83,6 +83,7 @@ class Plumtree:
         self._trees: dict[Origin, dict[NodeId, bool]] = {}  # origin -> peer -> eager; what differs from the default
         self._sources: dict[Slot, NodeId] = {}  # who brought the newest frame of a log first
         self._behind: dict[NodeId, dict[Slot, None]] = {}  # missed a push: pushing on would only make gaps
+        self._fresh: dict[NodeId, None] = {}  # linked, and not heard yet what it holds of our own logs
         self._pending: dict[NodeId, dict[Slot, None]] = {}  # to be told by the next ihave
         self._waits: dict[Slot, None] = {}  # graft timers set
         self._tellers: dict[NodeId, None] = {}  # whom this node listens to
@@ -108,6 +109,7 @@ class Plumtree:
             case LinkUp(peer):
                 self._links[peer] = None
                 self._behind[peer] = {}
+                self._fresh[peer] = None
                 return self.listen_anew()
             case LinkClosed(peer):
                 return self._on_link_closed(peer)
@@ -149,6 +151,7 @@ class Plumtree:
     def _on_link_closed(self, peer: NodeId) -> list[Effect]:
         self._links.pop(peer, None)
         self._behind.pop(peer, None)
+        self._fresh.pop(peer, None)
         self._pending.pop(peer, None)
         self._tellers.pop(peer, None)
         self._listeners.pop(peer, None)
@@ -166,6 +169,11 @@ class Plumtree:
             for peer, slots in table.items():
                 table[peer] = {slot: None for slot in slots if slot.origin != origin}
         return out
+
+    def compared(self, peer: NodeId) -> None:
+        """``peer`` has said what it holds. Until then nothing of our own was pushed to it: it may know another history
+        of our log, when this disk is a restored backup."""
+        self._fresh.pop(peer, None)
 
     def forget(self, slot: Slot) -> None:
         """A transient log is no longer kept here; nothing of it is remembered. Its graft timer may still ring."""
@@ -199,10 +207,11 @@ class Plumtree:
             out.append(CancelTimer(_graft_timer(slot)))
         eager: list[NodeId] = []
         lazy: list[NodeId] = []
+        is_own = slot.origin.node == self.me and not slot.stream.startswith(TRANSIENT)
         for peer in self._links:
             if peer in (source, slot.origin.node) or self._logs.knows(peer, slot) >= seq:
                 continue  # it has it
-            is_behind = slot in self._behind[peer]
+            is_behind = slot in self._behind[peer] or (is_own and peer in self._fresh)
             if size > 0 and not is_behind and self._is_eager(slot.origin, peer):
                 eager.append(peer)
             elif size == 0 or is_behind or peer in self._listeners:
