@@ -275,25 +275,28 @@ class StreamOpen(LinkMessage, frozen=True, tag=44):
 
 
 class StreamItem(LinkMessage, frozen=True, tag=45):
-    """One answer to ``StreamOpen``."""
+    """One answer to ``StreamOpen``, the ``seq``-th. 0: none, I am still at it."""
 
     number: NUMBER
     body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+    seq: NUMBER = 0
 
 
 class StreamGrant(LinkMessage, frozen=True, tag=46):
-    """In all, you may begin items as long as fewer than ``total`` bytes of them were sent."""
+    """In all, you may begin items while fewer than ``total`` bytes of them were sent. I have the first ``have``."""
 
     number: NUMBER
     total: NUMBER
+    have: NUMBER = 0
 
 
 class StreamEnd(LinkMessage, frozen=True, tag=47):
-    """No more answers; ``error`` and ``body`` as in ``Reply``."""
+    """No more answers, there were ``count``; ``error`` and ``body`` as in ``Reply``."""
 
     number: NUMBER
     error: TEXT
     body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+    count: NUMBER = 0
 
 
 class StreamStop(LinkMessage, frozen=True, tag=48):
@@ -373,6 +376,17 @@ def _plain(value: object) -> bytes:
     raise NotImplementedError(f"{type(value).__name__} does not go on a link")
 
 
+_HOPS_AT = 4  # of the array: behind tag, to, sender and number
+
+
+def with_hops(relayed: bytes, hops: int) -> bytes:
+    """The bytes of a ``Relayed`` with another number of hops; whatever else a newer version put in stays."""
+    fields = _raws.decode(relayed)
+    fields[_HOPS_AT] = msgspec.Raw(_encoder.encode(hops))
+    return _encoder.encode(fields)
+
+
+_raws = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
 _decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
 

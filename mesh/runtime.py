@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import assert_never
 
@@ -49,11 +49,13 @@ from mesh.messages import (
 )
 from mesh.messaging.cause import Causes
 from mesh.messaging.direct import Direct
+from mesh.messaging.feed import Feeds
 from mesh.messaging.handler import Handler
 from mesh.messaging.handlers import Handlers
 from mesh.messaging.inbox import Inbox
 from mesh.messaging.loopback import Loopback
 from mesh.messaging.outbox import Outbox
+from mesh.messaging.reach import Reach
 from mesh.messaging.relay import Relay
 from mesh.messaging.stream import Streams
 from mesh.messaging.topic import Topics
@@ -126,7 +128,8 @@ class Runtime:
         self.loopback = Loopback(
             env, deliver=partial(self._deliver, identity.id), writable=partial(self._on_room, identity.id, Lane.DIRECT)
         )
-        self.direct = Direct(send=self._send_anyhow, reach=self._reach, is_near=self._is_near)
+        self.reach = Reach(env, is_linked=self._is_near, dial=self._dial)
+        self.direct = Direct(send=self._send_anyhow, reach=self.reach, is_near=self._is_near)
         self.handlers = Handlers(
             env, handlers, handler_s=config.messaging.handler_s, queue=self.direct.queue, dropped=dropped
         )
@@ -136,14 +139,18 @@ class Runtime:
         )  # fmt: skip
         self.outbox = Outbox(
             env, storage, self.spaces.journal, config.messaging,
-            send=self._send_anyhow, is_present=self.stack.is_present, tell=self.tell, dropped=dropped,
+            send=self._send_anyhow, is_present=self.stack.is_present, reach=self.reach, tell=self.tell,
+            dropped=dropped,
         )  # fmt: skip
         self.inbox = Inbox(
             env, storage, take=self.handlers.take, commit=self.spaces.commit, send=self._send_anyhow
         )  # fmt: skip
         self.streams = Streams(
-            env, handlers, queue=self.direct.queue, send=self._send_anyhow, on_fault=self._on_fault,
-            dropped=dropped,
+            env, ask=self.direct.ask, send=self._send_anyhow, is_near=self._is_near, on_fault=self._on_fault
+        )
+        self.feeds = Feeds(
+            env, handlers, queue=self.direct.queue, send=self._send_anyhow, is_near=self._is_near,
+            on_fault=self._on_fault, dropped=dropped,
         )  # fmt: skip
         self.topics = Topics(
             env, identity, mesh, config.messaging, config.state, feed=self.feed, tell=self.tell,
@@ -183,9 +190,14 @@ class Runtime:
             timer.cancel()
         self._timers.clear()
         self.direct.close()
+        self.reach.close()
         self.handlers.close()
         self.streams.close()
+<<<<<<< HEAD
         self.serving.close()
+=======
+        self.feeds.close()
+>>>>>>> main
         self.dialer.close()
 
     async def _drain(self) -> None:
@@ -294,6 +306,7 @@ class Runtime:
         self.topics.linked(peer)
         self.inbox.linked(peer)
         self.outbox.linked(peer)
+        self.reach.settled(peer)
 
     def _on_lost(self, link: EstablishedLink, cause: str) -> None:
         if link.fault is not None:
@@ -301,9 +314,12 @@ class Runtime:
         self.serving.lost(link.peer)
         self._heard.pop(link.peer, None)
         self.spaces.linked(link.peer, False)
-        self.direct.lost(link.peer)
-        self.handlers.lost(link.peer)
+        if self.stack.overlay.cause(link.peer, cause) != "evicted":  # that peer is well, and so is the way over others
+            self.direct.lost(link.peer)
+            self.handlers.lost(link.peer)
+        self.direct.moved(link.peer)
         self.streams.lost(link.peer)
+        self.feeds.lost(link.peer)
         self.outbox.lost(link.peer)
         self.feed(do.LinkClosed(link.peer, cause))
 
@@ -345,7 +361,7 @@ class Runtime:
             case UnknownKind():
                 self._dropped["a kind of message a peer does not know"] += 1
             case Relayed():
-                self.relay.on_message(peer, message)
+                self.relay.on_message(peer, message, raw)
             case SnapshotPart() | Durable() | ConfirmAsk() | DurableAsk() | Evidence():
                 self.spaces.on_message(peer, message)
             case SnapshotPull():
@@ -394,8 +410,10 @@ class Runtime:
                 self.inbox.on_post(sender, message)
             case Receipt():
                 self.outbox.on_receipt(sender, message)
-            case StreamOpen() | StreamItem() | StreamGrant() | StreamEnd() | StreamStop():
+            case StreamItem() | StreamEnd():
                 self.streams.on_message(sender, message)
+            case StreamOpen() | StreamGrant() | StreamStop():
+                self.feeds.on_message(sender, message)
             case Durable() | ConfirmAsk() | DurableAsk():
                 self.spaces.on_message(sender, message)
             case _:
@@ -406,8 +424,8 @@ class Runtime:
         self, peer: NodeId, message: LinkMessage, lane: Lane = Lane.DIRECT, urgent: bool = False
     ) -> bool:  # fmt: skip
         """Over the link to ``peer``, else sealed over others; to this node itself at once."""
-        if peer in self.dialer.links:
-            return self._send(peer, message, lane)
+        if (link := self.dialer.links.get(peer)) is not None:
+            return link.try_send(lane, encode(message), urgent)
         if peer == self.identity.id:
             return self.loopback.try_send(message)
         return self.relay.send(peer, message)
@@ -415,8 +433,12 @@ class Runtime:
     def _is_near(self, peer: NodeId) -> bool:
         return peer in self.dialer.links or peer == self.identity.id
 
-    def _reach(self, peer: NodeId) -> Awaitable[object] | None:
-        return None
+    def _dial(self, peer: NodeId) -> bool:
+        """Whether a link to ``peer`` is dialled now."""
+        if not self.stack.overlay.may_dial(peer):
+            return False
+        self.feed(do.Wanted(peer))
+        return True
 
     def _report(self, peer: NodeId, message: LinkMessage) -> bool:
         """What members tell each other about their disks: small, so it goes as control where there is a link."""

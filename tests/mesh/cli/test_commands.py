@@ -140,8 +140,13 @@ async def test_status_doctor_messages(node: FakeNode, capsys: pytest.CaptureFixt
 
 async def test_topics_and_letters(node: FakeNode, capsys: pytest.CaptureFixture[str]) -> None:
     assert await gossamer("publish", "orders.eu.new", "[1]") == 0
+    assert await gossamer("send", "bob", "2", "--priority", "high", "--key", "k") == 0 and node.how == ("high", "k")
+    assert await gossamer("request", "bob", "sum", "2", "--key", "r") == 0 and node.how == ("normal", "r")
+    assert await gossamer("send", "bob", "2", "--priority", "higher") == 2
+    assert await gossamer("send", "bob", "2", "--key", "k" * 129) == 1
+    capsys.readouterr()
     assert await gossamer("send", "bob", "2", "--durable", "--ttl", "5") == 0
-    assert node.sent == [("orders.eu.new", [1]), ("bob", 2)]
+    assert node.sent == [("orders.eu.new", [1]), ("bob", 2), ("bob", 2)]
     assert capsys.readouterr().out == "published\nletter-5\n"
     assert await gossamer("dead-letters") == 0
     line = capsys.readouterr().out
@@ -212,6 +217,15 @@ def test_every_command_is_on_its_page() -> None:
     names = root.list_commands(click.Context(root))
     assert "up" in names and "demo" in names
     assert [name for name in names if f"`{name}" not in page] == []
+
+
+def test_a_bench_that_is_none_is_used_wrongly_and_those_that_are_exist() -> None:
+    from bench.__main__ import BENCHES
+
+    done = shell("bench", "nothing")
+    assert done.returncode == 2 and "messages" in done.stderr
+    told = shell("bench", "--help").stdout
+    assert [name for name in BENCHES if name not in told or not (ROOT / "bench" / f"{name}.py").is_file()] == []
 
 
 def test_version() -> None:
