@@ -193,11 +193,8 @@ class Runtime:
         self.reach.close()
         self.handlers.close()
         self.streams.close()
-<<<<<<< HEAD
         self.serving.close()
-=======
         self.feeds.close()
->>>>>>> main
         self.dialer.close()
 
     async def _drain(self) -> None:
