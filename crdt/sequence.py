@@ -380,7 +380,7 @@ class SequenceStore(Store):
             hook = dead.parent
             if (
                 not dead.live and hook == span.first + (span.size - 1 << INDEX_BITS) << 1 | 1
-                and len(hooked[hook]) == 1 and dead.first << 1 not in hooked
+                and dead.first == span.first + (span.size << INDEX_BITS) and len(hooked[hook]) == 1 and dead.first << 1 not in hooked
             ):  # fmt: skip
                 size = span.size - kept
                 del hooked[hook]
@@ -395,7 +395,7 @@ class SequenceStore(Store):
             hook = span.parent
             if (
                 not dead.live and hook == dead.first + (dead.size - 1 << INDEX_BITS) << 1 | 1
-                and len(hooked[hook]) == 1 and span.first << 1 not in hooked
+                and span.first == dead.first + (dead.size << INDEX_BITS) and len(hooked[hook]) == 1 and span.first << 1 not in hooked
             ):  # fmt: skip
                 size = span.size - left
                 del hooked[hook]
@@ -413,7 +413,7 @@ class SequenceStore(Store):
         hook = left.first + (left.size - 1 << INDEX_BITS) << 1 | 1
         if (
             left.live or right.live or right.parent != hook or len(self.hooked[hook]) > 1
-            or right.first << 1 in self.hooked
+            or right.first << 1 in self.hooked or right.first != left.first + (left.size << INDEX_BITS)
         ):  # fmt: skip
             return False
         del self.hooked[hook], author.firsts[at + 1], author.spans[at + 1]

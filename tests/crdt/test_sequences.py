@@ -585,7 +585,7 @@ def test_a_long_session_in_narrow_nodes(kind: str, seed: int, monkeypatch: pytes
 
 
 def test_a_removal_in_a_transaction_that_named_others_in_another_order_can_be_read() -> None:
-    """Ranges go by reference, and a transaction may have referred to the later actor first (found by the law of growth)."""
+    """Ranges go by reference, and a transaction may have referred to the later actor first (found by a law)."""
     ann, bob, cyd = Document("ann"), Document("bob"), Document("cyd")
     bob.text("t").append("bob")
     cyd.apply(bob.changes_since({}))
