@@ -83,7 +83,10 @@ class Author:
 
     def at(self, element: Element) -> int:
         """Where in ``spans`` the last one that begins at or before ``element`` is; 0 if there is none."""
-        return max(0, bisect_right(self.firsts, element) - 1)
+        firsts = self.firsts
+        if firsts and element >= firsts[-1]:
+            return len(firsts) - 1  # most edits are where one types
+        return max(0, bisect_right(firsts, element) - 1)
 
     def number_of(self, seq: int, offset: int) -> int:
         """The number of one element, forgotten or not; 0 if there is no such operation."""
@@ -138,8 +141,7 @@ class Author:
 
     def span(self, element: Element) -> tuple[Span, int]:
         """The span of an element it has, and the offset there."""
-        at = bisect_right(self.firsts, element) - 1
-        span = self.spans[at]
+        span = self.spans[self.at(element)]
         return span, (element - span.first) >> INDEX_BITS
 
     def enter(self, span: Span) -> None:

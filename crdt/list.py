@@ -10,13 +10,14 @@ from msgspec import Meta
 from crdt import columns
 from crdt.actors import ActorTable
 from crdt.author import Author, Element
-from crdt.causal import Clock, Names, Needs, Thaw, register
+from crdt.causal import SHORT_KEY, Clock, Names, Needs, Thaw, register
 from crdt.clock import INDEX_BITS, INDEX_MASK, Dot
 from crdt.cursor import SequenceHandle
 from crdt.edits import DISTANCE_MAX, OFFSET_MAX, Erase, Insert
 from crdt.errors import InvalidBytes
+from crdt.fugue import Hook
 from crdt.purge import Purge, level
-from crdt.sequence import Hook, SequenceStore
+from crdt.sequence import SequenceStore
 from crdt.spans import Span
 from crdt.value import VALUE_BYTES_MAX, Value, check_packed, pack, unpack
 
@@ -27,15 +28,12 @@ class InsertValues(Insert, tag=13):
     """Put values in, at least one; each as its canonical bytes."""
 
     adds: ClassVar[bool] = True
-    content: list[bytes]
-
-    def perform(self, store: ListStore, dot: Dot, refs: Sequence[int], stamp: int) -> None:
-        store.insert(dot, self.content[:], store.hook_of(self.place, dot, refs))
+    content: Annotated[list[bytes], Meta(min_length=1, max_length=OFFSET_MAX - 1)]
 
     def check(self, needs: Needs) -> None:
-        Insert.check(self, needs)
-        if not 0 < len(self.content) < OFFSET_MAX:
-            raise InvalidBytes("no values, or too many")
+        path = self.path
+        if type(self.place) is not int or type(path) is not str or len(path) > SHORT_KEY:
+            self.check_place(needs)
         for raw in self.content:
             check_packed(raw)
 
@@ -62,7 +60,7 @@ class Move(Insert, tag=15):
         return store.element(dot & INDEX_MASK, (dot >> INDEX_BITS) - seq, offset)
 
     def check(self, needs: Needs) -> None:
-        Insert.check(self, needs)
+        self.check_place(needs)
         who, seq, offset = self.element
         if who:
             needs.see(who - 1, seq)
@@ -119,7 +117,7 @@ class ListStore(SequenceStore):
 
     def _order(self, move: tuple[int, Element]) -> tuple[int, bytes, int]:
         turn, slot = move
-        return turn, *self.rank(slot)
+        return turn, self.names.names[slot & INDEX_MASK].encode(), slot >> INDEX_BITS
 
     def _raw(self, element: Element) -> bytes | None:
         """What shows in this very place."""

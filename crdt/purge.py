@@ -105,16 +105,15 @@ def purge(store: SequenceStore, ranges: Iterable[Range]) -> None:
             span.parent = renamed(span.parent >> 1) << 1 | span.parent & 1
     hooked: dict[int, Any] = {}
     for span in kept:
-        hooked.setdefault(span.parent, []).append(span.first)
+        hooked.setdefault(span.parent, []).append(span)
     for hook, each in hooked.items():
-        hooked[hook] = tuple(each) if len(each) == 1 else sorted(each, key=store.rank)
+        hooked[hook] = each[0] if len(each) == 1 else sorted(each, key=store.rank)
     store.hooked = hooked
-    by_first = {span.first: span for span in kept}
-    store.spans = Spans(list(columns.in_order(hooked, by_first)) if is_moved else kept)
+    store.spans = Spans(list(columns.in_order(hooked)) if is_moved else kept)
     for author in store.authors.values():
         author.firsts, author.spans = [], []
-    for first in sorted(by_first):
-        store.authors[first & INDEX_MASK].enter(by_first[first])
+    for span in sorted(kept, key=_first):
+        store.authors[span.first & INDEX_MASK].enter(span)
 
     def name(element: Element) -> Element:
         new = renamed(element)

@@ -227,16 +227,21 @@ class Writer:
     def _opened(self, path: Path, store: type[Store] | None) -> Any:
         """The object at ``path``, made at need; for no ``store`` the map that holds the last key."""
         parent: MapStore = self._root
-        key = path
-        if type(path) is not str:
+        key: Any
+        if type(path) is str:
+            key = path
+        else:
             key = path[-1]
-            for each in path[:-1]:
-                below = parent.children.get(each)
-                parent = below if below.__class__ is MapStore else parent.open(each, MapStore)
+            above = path[0]
+            below = parent.children.get(above)
+            parent = below if below.__class__ is MapStore else parent.open(above, MapStore)
+            if len(path) > 2:
+                for above in path[1:-1]:
+                    parent = parent.open(above, MapStore)
         if store is None:
             return parent
-        slot = parent.children.get(key)  # type: ignore[arg-type]
-        return slot if slot.__class__ is store else parent.open(key, store)  # type: ignore[arg-type]
+        slot = parent.children.get(key)
+        return slot if slot.__class__ is store else parent.open(key, store)
 
     def _commit(self, ops: tuple[Op, ...] | list[Op], seq: int, stamp: int) -> None:
         names = self._names

@@ -139,6 +139,12 @@ class Prune(LinkMessage, frozen=True, tag=23):
     origin: ORIGIN
 
 
+class Listen(LinkMessage, frozen=True, tag=33):
+    """Tell me by ``IHave`` what you do not push to me (``on``), or no longer. Off when a link comes up."""
+
+    on: bool
+
+
 class Digest(LinkMessage, frozen=True, tag=24):
     """Hash of all logs I hold, their sequences and chain heads. Unequal: answered by ``Vector``."""
 
@@ -172,9 +178,10 @@ class SnapshotPart(LinkMessage, frozen=True, tag=27):
 
 
 class Durable(LinkMessage, frozen=True, tag=28):
-    """Logs as far as my disk has them, for confirmation and the stable cut. ``Have`` entries, changed ones only.
+    """Logs as far as my disk has them, for confirmation and the stable cut.
 
-    ``number`` answers ``ConfirmAsk`` of that number; 0 when nobody asked.
+    ``number`` answers ``ConfirmAsk`` of that number; 0 answers ``DurableAsk``. These three also travel sealed, through
+    others, between members that have no link (``Relayed``).
     """
 
     number: NUMBER
@@ -188,6 +195,12 @@ class ConfirmAsk(LinkMessage, frozen=True, tag=29):
     stream: STREAM
     origin: ORIGIN
     seq: SEQ
+
+
+class DurableAsk(LinkMessage, frozen=True, tag=32):
+    """I want to fold these logs, and my disk has them so far. Tell me by ``Durable`` how far yours has them."""
+
+    entries: Annotated[list[Have], Meta(max_length=ENTRIES_MAX)]
 
 
 class Evidence(LinkMessage, frozen=True, tag=30):
@@ -329,7 +342,8 @@ class UnknownKind(LinkMessage, frozen=True, tag=60):
 AnyMessage: TypeAlias = (
     Rumour | Records | Probe | ProbeAck | ProbeFor | ProbeVerdict
     | Contact | Shuffle | Disconnect
-    | IHave | Graft | Prune | Digest | Vector | Want | SnapshotPart | Durable | ConfirmAsk | Evidence | Gone
+    | IHave | Graft | Prune | Listen | Digest | Vector | Want | SnapshotPart | Durable | ConfirmAsk | DurableAsk
+    | Evidence | Gone
     | Send | Request | Reply | Abandon | StreamOpen | StreamItem | StreamGrant | StreamEnd | StreamStop
     | Post | Receipt | Relayed | UnknownKind
 )  # fmt: skip

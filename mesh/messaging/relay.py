@@ -15,7 +15,21 @@ from collections.abc import Callable, Mapping
 import nacl.bindings as sodium
 import nacl.exceptions
 
-from mesh.messages import Abandon, LinkMessage, Post, Receipt, Relayed, Reply, Request, Send, decode, encode
+from mesh.messages import (
+    Abandon,
+    ConfirmAsk,
+    Durable,
+    DurableAsk,
+    LinkMessage,
+    Post,
+    Receipt,
+    Relayed,
+    Reply,
+    Request,
+    Send,
+    decode,
+    encode,
+)
 from transport.base import Env, Lane, Link
 from transport.errors import PeerFault
 from transport.identity import Identity, Mesh, NodeId, signed_bytes
@@ -27,7 +41,9 @@ KEYS_MAX = 1024  # shared keys kept: one costs 100 us to compute
 NONCE_BYTES = 24
 PURPOSE = b"relay"
 
-CARRIED = (Send, Request, Reply, Abandon, Post, Receipt)  # what may travel so; the rest is between neighbours
+CARRIED = (  # what may travel so; the rest is between neighbours
+    Send, Request, Reply, Abandon, Post, Receipt, ConfirmAsk, Durable, DurableAsk,
+)  # fmt: skip
 
 
 class Relay:

@@ -109,6 +109,13 @@ class HyParView:
         return self.size <= self._config.full_members_max
 
     @property
+    def is_short(self) -> bool:
+        """Whether everybody is meant to be linked, and somebody who is present is not."""
+        return self.is_full_mesh and any(
+            each.state.is_present and node not in self.links for node, each in self._peers.items()
+        )
+
+    @property
     def target(self) -> int:
         """How many links this node wants."""
         if self.is_full_mesh:

@@ -20,7 +20,8 @@ class StateConfig:
     verify_group_max: int = 256
     fold_frames: int = 1024  # a space's log is folded once its stable part has so many frames,
     fold_bytes: int = 1 << 20  # or so many bytes, and at least as many as the last snapshot has
-    durable_every_s: float = 2.0  # how often peers are told what is on disk here, when it changed
+    durable_every_s: float = 2.0  # how often a member is asked what is on its disk, when folding waits for that …
+    durable_slow_s: float = 60.0  # … and how seldom at last, while the answers allow no folding
     lease_s: float = 7 * 86400.0  # a member silent for longer no longer holds back folding or confirmations
     diskless_lease_s: float = 60.0  # the same for a member without disk, once it is down: it comes back empty
     clock_ahead_max_s: float = 3600.0  # stamps further ahead of our wall clock are reported, never refused

@@ -32,6 +32,7 @@ class Room:
     tell: Callable[[Fact], None]
     feed: Callable[[Event], None]
     send: Callable[[NodeId, LinkMessage, Lane], bool]
+    reach: Callable[[NodeId, LinkMessage], bool]  # over its link, or sealed through others
     on_fault: Callable[[NodeId, str], None]
     aside: Allowance  # of all spaces together
     on_durable: Callable[[Slot], None] = _nobody  # a log is on disk further than before

@@ -7,19 +7,21 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 
 from mesh.errors import TooManySpaces
-from mesh.messages import ConfirmAsk, Durable, Evidence, Have, LinkMessage, SnapshotPart
+from mesh.messages import ConfirmAsk, Durable, DurableAsk, Evidence, Have, LinkMessage, SnapshotPart
 from mesh.protocol.effects import TRANSIENT, Event, Held, Repeated, Slot
 from mesh.protocol.facts import ClockAhead, Dropped, Fact, StateDamaged
 from mesh.state import records
 from mesh.state.aside import Allowance
 from mesh.state.config import StateConfig
-from mesh.state.confirm import LEVELS, Durability
+from mesh.state.confirm import LEVELS, Confirmations
 from mesh.state.folding import Snapshot
 from mesh.state.intake import Done, Intake, Pending
 from mesh.state.journal import Journal, nothing
 from mesh.state.log import Log
 from mesh.state.replica import Replica
+from mesh.state.reports import Reports
 from mesh.state.riders import Riders
+from mesh.state.roll import Roll
 from mesh.state.room import Room
 from mesh.state.space import Space
 from mesh.state.transfers import Transfers
@@ -37,7 +39,8 @@ class Spaces:
     """Every member holds every space of its mesh. Calls come from the loop; ``done`` never comes inside ``receive``.
 
     ``feed`` gets ``Held``, ``Repeated``, ``Gap`` and ``Forked`` for the protocol stack, ``tell`` facts, ``on_fault`` a
-    peer that sent what no correct node sends. ``send`` answers whether a lane took the message.
+    peer that sent what no correct node sends. ``send`` answers whether a lane took the message; ``reach`` sends to a
+    member over its link, or sealed through others.
     """
 
     def __init__(
@@ -51,13 +54,16 @@ class Spaces:
         tell: Callable[[Fact], None],
         feed: Callable[[Event], None],
         send: Callable[[NodeId, LinkMessage, Lane], bool],
+        reach: Callable[[NodeId, LinkMessage], bool],
         on_fault: Callable[[NodeId, str], None],
     ) -> None:
         self.journal = Journal(env, storage, config)
-        self._room = Room(env, identity, mesh, storage, config, self.journal, tell, feed, send, on_fault,
+        self._room = Room(env, identity, mesh, storage, config, self.journal, tell, feed, send, reach, on_fault,
                           Allowance(config.aside_bytes_max))  # fmt: skip
         self._room.on_durable, self._room.spread = self._on_durable, self._spread
-        self._durability = Durability(self._room, self._log_of)
+        self._roll = Roll(self._room)
+        self._reports = Reports(self._room, self._roll, self._log_of)
+        self._confirmations = Confirmations(self._room, self._roll, self._reports)
         self._intake = Intake(env, mesh, config, accept=self._accept, is_ready=self._is_ready)
         self._replicas: dict[str, Replica] = {}
         self._spaces: dict[str, Space] = {}
@@ -76,7 +82,7 @@ class Spaces:
     async def open(self) -> None:
         """Load what the disk holds, and feed ``Held`` for it. Raises ``StorageFault`` when it cannot be read."""
         storage = self._room.storage
-        self._durability.load()
+        self._roll.load()
         for name in self._stored():
             self._replica(name)
         if damaged := len(storage.damaged()):
@@ -115,7 +121,8 @@ class Spaces:
             space.end()
         self._intake.close()
         self._transfers.close()
-        self._durability.close()
+        self._confirmations.close()
+        self._reports.close()
         if self._fold_timer is not None:
             self._fold_timer.cancel()
         self.journal.close()
@@ -173,7 +180,7 @@ class Spaces:
             raise ValueError(f"confirm by {', '.join(map(repr, LEVELS))}, not {level!r}")
         deadline = self._room.env.mono() + int(timeout_s * SECOND)
         for log in logs:  # mostly one; more after a restored backup or a disk that refused
-            await self._durability.confirm(log, level, deadline)
+            await self._confirmations.confirm(log, level, deadline)
 
     @property
     def has_own_log(self) -> bool:
@@ -312,19 +319,27 @@ class Spaces:
 
     # -- messages ----------------------------------------------------------------------------------------------------
 
-    def on_message(self, peer: NodeId, message: SnapshotPart | Durable | ConfirmAsk | Evidence) -> None:
+    def on_message(self, peer: NodeId, message: SnapshotPart | Durable | ConfirmAsk | DurableAsk | Evidence) -> None:
         """A link message that is this room's to answer."""
         match message:
             case Durable():
-                self.peer_holds(peer, message.entries)
-                self._durability.on_report(peer, message)
-                self._fold_all()
+                self._on_report(peer, message.entries)
+            case DurableAsk():
+                self._on_report(peer, message.entries)
+                self._reports.on_ask(peer, message)
             case ConfirmAsk():
-                self._durability.on_ask(peer, message)
+                self._confirmations.on_ask(peer, message, self._log_of(Slot(message.stream, Origin(message.origin))))
             case Evidence():
                 self._on_evidence(peer, message)
             case SnapshotPart():
                 self._transfers.take(peer, message)
+
+    def _on_report(self, peer: NodeId, entries: Sequence[Have]) -> None:
+        """``peer`` said what is on its disk; it is the sender of these very words, with a link or without."""
+        self.peer_holds(peer, entries)
+        self._reports.on_report(peer, entries)
+        self._confirmations.settle()
+        self._fold_all()
 
     def peer_holds(self, peer: NodeId, entries: Iterable[Have]) -> None:
         """``peer`` says what it holds. More of our own log than we have: our disk is an old one. More of a forked log:
@@ -382,20 +397,22 @@ class Spaces:
 
     def members(self, members: Iterable[tuple[NodeId, str, bool, int]]) -> None:
         """Who is known now: id, state, whether it has a disk, and since when (monotonic ns) it is in that state."""
-        self._durability.members(members)
+        came = self._roll.members(members)
+        self._reports.members(came)
+        self._confirmations.members(came)
+        self._fold_all()
 
     def linked(self, peer: NodeId, up: bool) -> None:
         """The link to ``peer`` came up, or ended."""
         if not up:
             self._linked.pop(peer, None)
             self._transfers.lost(peer)
-            self._durability.unlinked(peer)
+            self._confirmations.unlinked(peer)
             for replica in self._replicas.values():
                 replica.forks.on_link_down(peer)
             return
         self._linked[peer] = None
-        logs = [log for replica in self._replicas.values() for log in replica.logs.values()]
-        self._durability.linked(peer, [log.slot for log in logs])
+        self._confirmations.linked(peer)
         for replica in self._replicas.values():
             for proof in replica.forks.proofs:
                 self._room.send(peer, proof, Lane.CONTROL)
@@ -406,7 +423,7 @@ class Spaces:
 
     def _on_durable(self, slot: Slot) -> None:
         replica = self._replicas[slot.stream]
-        self._durability.on_durable(replica.logs[slot.origin])
+        self._confirmations.on_durable(replica.logs[slot.origin])
         self._maybe_fold(replica)
 
     def _on_recovered(self) -> None:
@@ -427,4 +444,8 @@ class Spaces:
         for replica in self._replicas.values():
             if replica.folder.may_fold():
                 with contextlib.suppress(StorageFault):  # folding can wait; nothing is lost by it
-                    replica.folder.fold(self._durability.stable(replica.logs.values()))
+                    replica.folder.fold(self._reports.stable(replica.logs.values()))
+                if replica.folder.is_folding:
+                    self._reports.settled(replica)
+                else:
+                    self._reports.want(replica)

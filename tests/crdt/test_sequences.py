@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from crdt import Change, ChangeTooLarge, CrdtError, Document, InvalidBytes, InvalidValue, TypeClash
 from crdt.difference import difference
+from crdt.fugue import SPAN_MAX
 from crdt.list import EraseValues, InsertValues, Move
-from crdt.sequence import SPAN_MAX
 from crdt.text import EraseText, InsertText
 from tests.laws import require_same, require_sound, state
 from tests.strategies import wire
@@ -433,6 +433,21 @@ def test_two_who_edit_a_copy_each_keep_both_changes() -> None:
     assert len(difference("x\n" * 5000 + "a", "x\n" * 5000 + "b")) == 1
 
 
+def test_found_a_removal_after_a_write_that_named_its_authors_in_another_order() -> None:
+    """Found in the random network: what one wrote in a transaction everybody else refused, and its log with it."""
+    a, b, c = apart("a", "b", "c")
+    a.text("t").append("aa")
+    b.text("t").append("bb")
+    b.register("r").set(1)
+    c.apply(a.changes_since({}))
+    c.apply(b.changes_since({}))
+    with c.transaction():
+        c.register("r").set(2)
+        c.text("t").delete(0, 4)
+    meet(a, b, c)
+    assert a.value == {"r": 2}
+
+
 def test_found_two_histories_of_one_name_that_moved_other_values() -> None:
     """Found by the law below: what is a slot to one is a value to the other, and nobody could load the snapshot."""
     one, other = apart("x", "x")
@@ -541,7 +556,7 @@ def test_a_long_session_in_narrow_nodes(kind: str, seed: int, monkeypatch: pytes
     """Trees as deep as a book's, with little text: everything that is rare in one of the usual width happens here."""
     monkeypatch.setattr("crdt.spans.NODE_MAX", 4)
     monkeypatch.setattr("crdt.spans.NODE_LOADED", 2)
-    monkeypatch.setattr("crdt.sequence.SPAN_MAX", 3)
+    monkeypatch.setattr("crdt.fugue.SPAN_MAX", 3)
     rng, docs = random.Random(seed), apart(*ACTORS)
     carets, made = dict.fromkeys(ACTORS, 0), list[Change]()
     for doc in docs:

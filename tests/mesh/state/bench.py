@@ -12,6 +12,7 @@ from mesh.messages import (
     CHUNK_BYTES_MAX,
     ConfirmAsk,
     Durable,
+    DurableAsk,
     Evidence,
     LinkMessage,
     SnapshotPart,
@@ -97,7 +98,8 @@ class Peer:
         self.dead = False
         self.spaces = Spaces(
             self.env, self.identity, MESH, self.disk, config=StateConfig(**config), tell=self.facts.append,
-            feed=self._feed, send=self._send, on_fault=lambda peer, rule: self.faults.append((peer, rule)),
+            feed=self._feed, send=self._send, reach=self._reach,
+            on_fault=lambda peer, rule: self.faults.append((peer, rule)),
         )  # fmt: skip
         coroutine = self.spaces.open()
         try:
@@ -124,6 +126,15 @@ class Peer:
         self.table.carry(self.id, peer, encode(message))
         return True
 
+    def _reach(self, peer: NodeId, message: LinkMessage) -> bool:
+        """Over the wire between the two, or as if sealed through a third that has wires to both."""
+        if self._send(peer, message, Lane.CONTROL):
+            return True
+        if set(self.table.linked(self.id)) & set(self.table.linked(peer)):
+            self.table.relay(self.id, peer, encode(message))
+            return True
+        return False
+
     def receive(self, peer: NodeId, raw: bytes) -> None:
         if self.dead:
             return
@@ -132,7 +143,7 @@ class Peer:
             self.spaces.receive(peer, raw, self._done)
             return
         message = decode(peer, raw)
-        if isinstance(message, Durable | ConfirmAsk | Evidence | SnapshotPart):
+        if isinstance(message, Durable | ConfirmAsk | DurableAsk | Evidence | SnapshotPart):
             self.spaces.on_message(peer, message)
         elif isinstance(message, Want):
             self.table.serve(self, peer, Slot(message.stream, Origin(message.origin)), message.after)
@@ -168,6 +179,8 @@ class Table:
         self.delay_ms = 0
         self.pushes = True
         self.starts = 0
+        self.relayed = 0
+        self.relay_loss = 0  # of the next relayed messages, so many are lost
         self.carried: list[bytes] = []
 
     def linked(self, node: NodeId) -> list[NodeId]:
@@ -191,6 +204,13 @@ class Table:
             return
         delay = self.rng.randrange(self.delay_ms + 1) * 1_000_000
         self.env.call_at(self.env.mono() + delay, lambda: self._arrive(source, target, raw))
+
+    def relay(self, source: NodeId, target: NodeId, raw: bytes) -> None:
+        self.relayed += 1
+        if self.relay_loss:
+            self.relay_loss -= 1
+        elif target in self.peers:
+            self.env.call_at(self.env.mono(), lambda: self.peers[target].receive(source, raw))
 
     def _arrive(self, source: NodeId, target: NodeId, raw: bytes) -> None:
         peer = self.peers.get(target)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh.messages import CHUNK_BYTES_MAX, Have, SnapshotPart
+from mesh.messages import CHUNK_BYTES_MAX, Durable, DurableAsk, Have, SnapshotPart, decode
 from mesh.protocol.effects import Held
 from mesh.protocol.facts import Dropped
 from mesh.state import records
@@ -20,6 +20,7 @@ from tests.mesh.state.bench import MESH, Peer, Table, forged, slot_of
 from transport.base import SECOND
 from transport.errors import PeerFault
 from transport.frame import parse, parse_stub
+from transport.identity import NodeId
 
 
 def count_frames(peer: Peer) -> int:
@@ -68,6 +69,46 @@ def test_nothing_is_folded_that_a_member_may_lack() -> None:
     assert count_frames(a) < 20
     assert count_frames(b) < 20
     assert a.space().digest() == b.space().digest()
+
+
+def reports(table: Table) -> int:
+    kinds = [decode(NodeId(bytes(32)), raw) for raw in table.carried if raw[:1] != b"\x01"]
+    return sum(isinstance(each, Durable | DurableAsk) for each in kinds)
+
+
+def test_members_ask_each_other_about_disks_once_a_fold_and_never_before() -> None:
+    table = Table()
+    peers = [Peer(table, name, seal_items=1, fold_frames=100) for name in "abcde"]
+    table.link_all()
+    for _ in range(12):
+        for each in peers:
+            write(each, 1)
+        table.env.run_for(1.0)
+    assert reports(table) == 0, "sixty frames are not worth folding"
+    for _ in range(20):
+        for each in peers:
+            write(each, 1)
+        table.env.run_for(1.0)
+    table.env.run_for(5.0)
+    assert all(count_frames(each) < 100 for each in peers)
+    assert 0 < reports(table) <= 2 * 10 * 2, "a question and its answer a pair; two folds at most"
+
+
+def test_nobody_is_asked_while_one_is_away_whose_last_word_allows_no_cut() -> None:
+    table = Table()
+    a, b, c = (Peer(table, name, seal_items=1, fold_frames=20) for name in "abc")
+    table.link_all()
+    c.crash()
+    for each in (a, b):
+        each.spaces.members([(a.id, "alive", True, 0), (b.id, "alive", True, 0), (c.id, "down", True, 0)])
+    write(a, 200)
+    table.env.run_for(600.0)
+    assert reports(table) == 0
+    again = Peer(table, "c", disk=c.disk, seal_items=1, fold_frames=20)
+    table.link_all()
+    table.repair(2)
+    table.env.run_for(5.0)
+    assert all(count_frames(each) < 20 for each in (a, b, again))
 
 
 def test_a_member_past_its_lease_no_longer_holds_the_cut_back() -> None:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.errors import BacklogFull, SpaceReadOnly, TooManySpaces
+from mesh.messages import Have
 from mesh.protocol.effects import Forked, Gap, Held, Repeated
 from mesh.protocol.facts import ClockAhead, Dropped, LogForked, LogRenewed, SpaceStalled, StateDamaged, StateLost
 from mesh.state import records
@@ -248,7 +249,7 @@ def test_a_restored_backup_starts_a_new_log_and_fetches_what_it_forgot() -> None
     again = Peer(table, "a", disk=backup)
     assert again.space().value == {"n": 1}
     table.link_all()
-    table.env.run_for(3.0)  # the peer's report of what is durable there tells
+    again.spaces.peer_holds(b.id, [Have("main", slot_of(a).origin, 11, bytes(16))])  # the peer's vector, at link-up
     assert len(again.told(LogRenewed)) == 1
     again.space().counter("n").increment(100)
     table.repair()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mesh.errors import Closed, NotConfirmed, SpaceReadOnly, TransactionSpansAwait
-from tests.mesh.state.bench import Peer, Table
+from tests.mesh.state.bench import Peer, Table, slot_of
 
 
 def run(table: Table, task: Coroutine[Any, Any, Any], within: float = 10.0) -> Any:
@@ -80,6 +80,27 @@ def test_confirm_names_who_has_it() -> None:
     a.space().counter("n").increment()
     with pytest.raises(NotConfirmed, match="1 of 2"):
         run(table, a.space().confirm("one", timeout=1.0))
+
+
+def test_who_has_no_link_is_asked_through_others_and_again_when_a_question_is_lost() -> None:
+    table, a, _, c = trio()
+    table.cut |= {(a.id, c.id), (c.id, a.id)}
+    a.spaces.linked(c.id, False)
+    a.space().counter("n").increment()
+    table.env.run_for(0.1)  # the bench does not relay frames
+    (raw,) = a.spaces.frames_after(slot_of(a), 0, 1 << 20) or []
+    c.receive(a.id, raw)
+    run(table, a.space().confirm("one", timeout=1.0))
+    assert table.relayed == 0, "who has links enough asks no others"
+    run(table, a.space().confirm("all", timeout=1.0))
+    assert table.relayed == 2
+    a.space().counter("n").increment()
+    table.env.run_for(0.1)
+    _, raw = a.spaces.frames_after(slot_of(a), 0, 1 << 20) or []
+    c.receive(a.id, raw)
+    table.relay_loss = 2
+    run(table, a.space().confirm("all", timeout=5.0))
+    assert not a.spaces._confirmations._confirms and not c.spaces._confirmations._asks
 
 
 def test_a_disk_that_refuses_confirms_nothing() -> None:
