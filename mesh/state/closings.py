@@ -1,9 +1,9 @@
 """Logs that are closed: whose frames are refused, what becomes of this node's own, and what can then be forgotten.
 
 Closing is an act of ``crdt.retirement``: an operation in somebody's log. A node closes by itself only its own former
-logs, which nobody writes any more (a lost disk, a restored backup); a member that does not come back is closed by whoever
-says so (``gossamer retire``). Whoever comes back all the same finds its log closed: it goes on in a new one, on what the
-others have, and what it had written beyond the end is named as lost, here and by those who refused it.
+logs, which nobody writes any more (a lost disk, a restored backup); those of a member that does not come back, whoever
+says so (``gossamer retire``). If it comes back all the same it finds its log closed: it goes on in a new one, on what
+the others have, and what it had written beyond the end is named as lost, here and by those who refused it.
 """
 
 from __future__ import annotations
