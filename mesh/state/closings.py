@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from crdt import LogClosed
 from mesh.errors import MeshError
+from mesh.protocol.effects import Held
 from mesh.protocol.facts import StateLost, WritesRefused
 from mesh.state import records
 from mesh.state.journal import nothing
@@ -92,6 +93,7 @@ class Closings:
         lost = self._cut(dict(doc.retired))
         writer.abandon(f"it was retired at {end}")
         for log, first, last in lost:
+            self._room.feed(Held(log.slot, 0, log.head, None, 0))  # if others have it all the same, they bring it
             if log.slot.origin.node == self._room.identity.id:
                 self._room.tell(StateLost(self._replica.name, first, last, f"this log was retired at {end}"))
 
