@@ -10,14 +10,15 @@ from mesh.cli.group import Command
 
 @click.command("bench", cls=Command)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-def command(names: tuple[str, ...]) -> int:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line, where a bench can.")
+def command(names: tuple[str, ...], as_json: bool) -> int:
     """Measure this machine: each figure beside its reference, as a ratio, in one run. NAME chooses some of them.
 
     References that are not installed are named, with how to install them. Exit 1 if one of them failed.
     """
     if unknown := [each for each in names if each not in BENCHES]:
         raise click.UsageError(f"there is no bench {unknown[0]!r}; there are: {', '.join(BENCHES)}")
-    return run(names or tuple(BENCHES))
+    return run(names, ("--json",) if as_json else ())
 
 
 def _told() -> str:

@@ -1,151 +1,216 @@
-"""A million messages of 100 bytes on a topic, from one process to another: how fast, and is each accounted for?
+"""Messages from one process to another, beside Zenoh, ZeroMQ, NATS and bare aiohttp, all in turns in one run.
 
-Signed, verified, over TLS, handed to an ``async for``. Reference, in turns with it in the same run: bare aiohttp, one
-message a WebSocket frame, no TLS, nothing signed. ``python -m bench.messages [COUNT]``.
+Ours are signed, verified, over TLS and handed to an ``async for``; none of the others signs, and none encrypts here.
+A million messages of 100 bytes as fast as they go, each accounted for; one way at three rates; questions and answers.
+``python -m bench messages [--json] [COUNT]``; rounds are few, so compare within one run only.
+
+One way times are from publishing to reading, by the clock both processes share, whatever a burst before it did.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import resource
+import statistics
 import sys
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
+from functools import partial
 from typing import Any
 
+from bench.memory import peak_mb
 from bench.nodes import SECRET
+from bench.rivals import BODY_BYTES, RIVALS, Awaiting, Side, Tally, plain
+from bench.table import Line, show
 from mesh import Node
 
-ROOT = Path(__file__).parent.parent
-COUNT = 1_000_000
-BODY = b"x" * 98  # 100 bytes as MessagePack
-ROUNDS = 3
+COUNT, ROUNDS = 1_000_000, 3
+RIVALS_COUNT = 200_000  # what the others are timed with: seconds each all the same
+RATES, OFFER_S = (1_000, 10_000, 50_000), 2.0
+QUESTIONS, IN_FLIGHT = 1_000, 64
+TOPIC = "bench.messages"
 
 
-@asynccontextmanager
-async def reader(kind: str, count: int, address: str = "") -> AsyncIterator[asyncio.subprocess.Process]:
-    """The other process; its first line says that it is ready, its second what it got."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.messages", "--reader", kind, str(count), address, stdout=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+class Gossamer(Awaiting):
+    """Two nodes, linked over loopback."""
+
+    name, module, command = "gossamer", "mesh", "bench.messages"
+
+    async def prepare(self) -> None:
+        self.node = Node("publisher", secret=SECRET, listen="127.0.0.1:0", discovery=False)
+        await self.node.start()
+        self.given = self.node.addresses[0]
+        self.put = partial(self.node.publish, TOPIC)
+
+    async def connect(self, told: dict[str, Any]) -> None:
+        members = await self.node.wait_for_members(2, timeout=10)
+        self.to = next(each.id for each in members if each.id != self.node.id)
+
+    async def close(self) -> None:
+        await self.node.stop()
+
+    async def ask_once(self) -> None:
+        await self.node.request(self.to, "echo", plain())
+
+    async def stream(self, count: int) -> dict[str, Any]:
+        told = await super().stream(count)
+        reported = told["dropped"] + sum(self.node.dropped.values())
+        if count != told["got"] + reported:
+            raise AssertionError(f"sent {count} is not delivered {told['got']} + reported {reported}")
+        return told
+
+    async def urgent(self, rate: int) -> dict[str, Any]:
+        """The same as ``offer``, where nothing waits for company."""
+        usual, self.put = self.put, partial(self.node.publish, TOPIC, priority="high")
+        try:
+            return await self.offer(rate, OFFER_S)
+        finally:
+            self.put = usual
 
 
-async def told(process: asyncio.subprocess.Process) -> dict[str, Any]:
-    assert process.stdout is not None
-    answer: dict[str, Any] = json.loads(await process.stdout.readline())
-    return answer
-
-
-async def topic(count: int) -> dict[str, Any]:
-    """Publish ``count`` messages to another process."""
-    async with (
-        Node("publisher", secret=SECRET, listen="127.0.0.1:0", discovery=False) as node,
-        reader("topic", count, node.addresses[0]) as other,
-    ):
-        await told(other)
-        await node.wait_for_members(2, timeout=10)
-        began, cpu = time.perf_counter(), time.process_time()
-        for _ in range(count):
-            await node.publish("bench.messages", BODY)
-        cpu = time.process_time() - cpu
-        answer = await told(other)
-        answer["publish_us"] = cpu / count * 1e6
-        answer["rate"] = answer["got"] / (time.perf_counter() - began)
-        answer["sent"] = count
-        answer["reported"] = answer["dropped"] + sum(node.dropped.values())
-        return answer
-
-
-async def read_topic(count: int, address: str) -> None:
+async def serve(address: str) -> None:
     async with Node("reader", secret=SECRET, listen="127.0.0.1:0", bootstrap=[address], discovery=False) as node:
         await node.wait_for_members(2, timeout=10)
+
+        @node.on("echo")
+        async def echo(request: Any) -> Any:
+            return request.body
+
+        tally = Tally()
         async with node.subscribe("bench.*") as messages:
             print("{}", flush=True)
-            got, cpu = 0, time.process_time()
+
+            def more() -> dict[str, Any]:
+                return {"dropped": messages.dropped, "peak_mb": peak_mb()}
+
             async for message in messages:
-                got += 1
-                if got + messages.dropped >= count:
-                    assert message.body == BODY
-                    break
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            cpu = (time.process_time() - cpu) / count * 1e6
-            told = {"got": got, "dropped": messages.dropped, "peak_mb": peak, "read_us": cpu}
-            print(json.dumps(told), flush=True)
-            await asyncio.sleep(0.1)
+                tally.take(message.body, more)
+
+
+class Bare(Side):
+    """aiohttp's WebSocket alone, one message a frame: what we are made of."""
+
+    name, module, command = "bare aiohttp", "aiohttp", "bench.messages"
+
+    async def connect(self, told: dict[str, Any]) -> None:
+        import aiohttp
+
+        self._session = aiohttp.ClientSession()
+        self._socket = await self._session.ws_connect(told["address"], compress=0)
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def publish(self, count: int) -> None:
+        body, send = plain(), self._socket.send_bytes
+        for _ in range(count):
+            await send(body)
+
+    async def put_end(self) -> None:
+        await self._socket.send_bytes(b"\x03")
+
+
+async def serve_bare() -> None:
+    from aiohttp import web
+
+    async def read(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(compress=False)
+        await socket.prepare(request)
+        tally = Tally()
+        async for message in socket:
+            tally.take(message.data)
+        return socket
+
+    app = web.Application()
+    app.router.add_get("/", read)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    print(json.dumps({"address": f"http://127.0.0.1:{runner.addresses[0][1]}/"}), flush=True)
+    await asyncio.Event().wait()
 
 
 async def bare(count: int) -> float:
     """Messages a second over bare aiohttp, one a frame."""
-    import aiohttp
-
-    async with reader("bare", count) as other:
-        address = (await told(other))["address"]
-        async with aiohttp.ClientSession() as session, session.ws_connect(address, compress=0) as socket:
-            began = time.perf_counter()
-            for _ in range(count):
-                await socket.send_bytes(BODY)
-            await told(other)
-            return count / (time.perf_counter() - began)
+    async with Bare() as side:
+        return count / float((await side.stream(count))["took_s"])
 
 
-async def read_bare(count: int) -> None:
-    from aiohttp import web
+class Seen:
+    """Figures by what they are and whose, a round after the other."""
 
-    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def __init__(self) -> None:
+        self._rounds: dict[str, dict[str, list[float]]] = {}
 
-    async def serve(request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse(compress=False)
-        await socket.prepare(request)
-        got = 0
-        async for _ in socket:
-            got += 1
-            if got == count:
-                break
-        print(json.dumps({"got": got}), flush=True)
-        ended.set_result(None)
-        return socket
+    def add(self, what: str, name: str, value: float) -> None:
+        self._rounds.setdefault(what, {}).setdefault(name, []).append(value)
 
-    app = web.Application()
-    app.router.add_get("/", serve)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    print(json.dumps({"address": f"http://127.0.0.1:{runner.addresses[0][1]}/"}), flush=True)
-    await ended
-    await runner.cleanup()
+    def line(self, what: str, unit: str, **target: float) -> Line:
+        by_name = self._rounds[what]
+        others = {name: statistics.median(each) for name, each in by_name.items() if name != Gossamer.name}
+        return Line(what, by_name[Gossamer.name], unit, beside=others, **target)  # type: ignore[arg-type]
+
+    def ratio(self, what: str, name: str) -> list[float]:
+        """Ours to another's, round by round."""
+        by_name = self._rounds[what]
+        return [ours / theirs for ours, theirs in zip(by_name[Gossamer.name], by_name[name], strict=True)]
+
+
+async def measure(side: Side, seen: Seen, count: int) -> None:
+    """One round of one library."""
+    async with side:
+        told = await side.stream(count)
+        seen.add("topic", side.name, told["got"] / told["took_s"])
+        seen.add("CPU to publish one", side.name, told["put_cpu_s"] / count * 1e6)
+        seen.add("CPU to read one", side.name, told["cpu_s"] / count * 1e6)
+        if isinstance(side, Gossamer):
+            seen.add("reader's peak memory", side.name, told["peak_mb"])
+        if isinstance(side, Bare):
+            return
+        for rate in RATES:
+            told = await side.offer(rate, OFFER_S)
+            seen.add(f"one way, {rate:,}/s, p50", side.name, told["p50"])
+            seen.add(f"one way, {rate:,}/s, p99", side.name, told["p99"])
+        if isinstance(side, Gossamer):
+            seen.add("one way, urgent, p50", side.name, (await side.urgent(RATES[0]))["p50"])
+        seen.add("question and answer, p50", side.name, await side.ask(QUESTIONS) * 1e3)
+        seen.add(f"answers, {IN_FLIGHT} in flight", side.name, await side.ask_many(10 * QUESTIONS, IN_FLIGHT))
 
 
 async def main(count: int) -> None:
-    """Alternate the two and print the best of each, and their ratio."""
-    ours, theirs = [], []
+    seen = Seen()
+    here = [each for each in RIVALS if not each.missing()]
     for _ in range(ROUNDS):
-        theirs.append(await bare(count // 4))
-        ours.append(await topic(count))
-        last = ours[-1]
-        print(
-            f"topic {last['rate']:>9,.0f}/s  bare {theirs[-1]:>9,.0f}/s   sent {last['sent']:,} = "
-            f"delivered {last['got']:,} + reported {last['reported']:,}   reader's peak {last['peak_mb']:.0f} MB   "
-            f"CPU a message {last['publish_us']:.2f} + {last['read_us']:.2f} us"
-        )
-    best = max(each["rate"] for each in ours)
-    print(f"published to read   {best:>9,.0f} messages/s   {best / max(theirs):.2f}x bare aiohttp, one a frame")
-    print(f"publisher's peak    {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB")
+        await measure(Gossamer(), seen, count)
+        for rival in (Bare, *here):
+            await measure(rival(), seen, min(count, RIVALS_COUNT))
+    lines = [
+        seen.line("topic", "/s", at_least=250_000),
+        Line("topic, beside bare aiohttp", seen.ratio("topic", Bare.name), "x", at_least=1.5),
+        seen.line("CPU to publish one", "us"),
+        seen.line("CPU to read one", "us"),
+        seen.line("reader's peak memory", "MB", at_most=150),
+    ]
+    for rate in RATES:
+        lines.append(seen.line(f"one way, {rate:,}/s, p50", "ms", at_most=1.5))
+        lines.append(seen.line(f"one way, {rate:,}/s, p99", "ms", at_most=6))
+    lines += [
+        seen.line("one way, urgent, p50", "ms", at_most=0.4),
+        seen.line("question and answer, p50", "ms", at_most=0.8),
+        seen.line(f"answers, {IN_FLIGHT} in flight", "/s", at_least=8_000),
+    ]
+    notes = [
+        f"medians of {ROUNDS} rounds in turns; {count:,} messages of {BODY_BYTES + 2} bytes each round, and each time "
+        "sent == delivered + reported, exactly",
+        "gossamer signs, verifies and encrypts; none of the others signs, none encrypts here",
+        *(each.missing() for each in RIVALS if each.missing()),
+    ]
+    show("messages", lines, notes)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--reader"]:
-        kind, count, address = sys.argv[2], int(sys.argv[3]), sys.argv[4]
-        asyncio.run(read_topic(count, address) if kind == "topic" else read_bare(count))
-    else:
-        asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else COUNT))
+    match sys.argv[1:]:
+        case [Gossamer.name, address]:
+            asyncio.run(serve(address))
+        case [Bare.name, _]:
+            asyncio.run(serve_bare())
+        case options:
+            asyncio.run(main(next((int(each) for each in options if each.isdigit()), COUNT)))

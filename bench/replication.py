@@ -7,10 +7,10 @@ how many operations in frames of 256 one core could verify, were there nothing e
 from __future__ import annotations
 
 import asyncio
-import resource
 import tempfile
 import time
 
+from bench.memory import peak_mb
 from bench.messages import bare
 from bench.nodes import SECRET, peer
 from mesh import Node
@@ -76,7 +76,7 @@ async def main() -> None:
         print(f"replicated, {name}  {rate:>9,.0f} ops/s   {ratios}")
     print(f"bare aiohttp           {reference:>9,.0f} messages/s")
     print(f"Ed25519, 256 a frame   {bound:>9,.0f} ops/s verified by one core")
-    print(f"writer's peak memory   {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB")
+    print(f"writer's peak memory   {peak_mb():,.0f} MB")
 
 
 if __name__ == "__main__":

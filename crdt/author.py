@@ -23,11 +23,12 @@ class Author:
     widths[i]``.
     """
 
-    __slots__ = ("count", "firsts", "last", "seqs", "spans", "starts", "widths")
+    __slots__ = ("count", "firsts", "has_gaps", "last", "seqs", "spans", "starts", "widths")
 
     def __init__(self) -> None:
         self.count = 0
         self.last = 0  # its latest operation that put something in
+        self.has_gaps = False  # whether some of what its operations put in is forgotten (``purge``)
         self.firsts: list[Element] = []
         self.spans: list[Span] = []
         self.seqs = array("q")  # numbers, not objects: an operation by itself costs 24 B
@@ -45,15 +46,20 @@ class Author:
         self.count += size
         return number
 
+    def repeat(self, seq: int, width: int, times: int) -> None:
+        """Note ``times`` operations from ``seq`` on, each of which puts in ``width`` elements."""
+        self.begin(seq, width)
+        self.count += width * (times - 1)
+        self.last = seq + times - 1
+
     def follow(self, other: Author) -> None:
         """Note the operations of ``other``, which begins as this one does, that are not noted here."""
         for seq, width, times in other.runs():
             last = seq + times - 1
             if last > self.last:
                 begin = max(seq, self.last + 1)
-                self.begin(begin, width)
-                self.count += width * (last - begin)
-                self.last = last
+                self.repeat(begin, width, last - begin + 1)
+        self.has_gaps |= other.has_gaps
 
     def before(self, seq: int, offset: int) -> int:
         """How many elements come from before ``offset`` of operation ``seq``: also the number of the last of them."""
@@ -67,6 +73,23 @@ class Author:
 
     def number(self, seq: int, offset: int) -> int:
         """The number of one element, 0 if there is none."""
+        number = self.number_of(seq, offset)
+        return number if not self.has_gaps or self.has(number) else 0
+
+    def has(self, number: int) -> bool:
+        """Whether there is such an element, where some are forgotten."""
+        at = bisect_right(self.firsts, (number + 1 << INDEX_BITS) - 1) - 1
+        return at >= 0 and number < (self.firsts[at] >> INDEX_BITS) + self.spans[at].size
+
+    def at(self, element: Element) -> int:
+        """Where in ``spans`` the last one that begins at or before ``element`` is; 0 if there is none."""
+        firsts = self.firsts
+        if firsts and element >= firsts[-1]:
+            return len(firsts) - 1  # most edits are where one types
+        return max(0, bisect_right(firsts, element) - 1)
+
+    def number_of(self, seq: int, offset: int) -> int:
+        """The number of one element, forgotten or not; 0 if there is no such operation."""
         at = bisect_right(self.seqs, seq) - 1
         if at < 0 or offset >= self.widths[at]:
             return 0
@@ -90,6 +113,16 @@ class Author:
         self.count = count
         self.last = self.outside(count)[0] if count else 0
 
+    def operations(self, low: int, high: int) -> Iterator[tuple[int, int, int]]:
+        """The operations that the elements ``low`` to ``high`` come from, as ``runs``."""
+        at = bisect_right(self.starts, low) - 1
+        while at < len(self.starts) and self.starts[at] <= high:
+            start, width = self.starts[at], self.widths[at]
+            end = self.starts[at + 1] - 1 if at + 1 < len(self.starts) else self.count
+            before = (max(low, start) - start) // width
+            yield self.seqs[at] + before, width, (min(high, end) - start) // width - before + 1
+            at += 1
+
     def runs(self) -> Iterator[tuple[int, int, int]]:
         """Sequence of the first, size of each, how many operations."""
         ends = [*self.starts[1:], self.count + 1]
@@ -108,8 +141,7 @@ class Author:
 
     def span(self, element: Element) -> tuple[Span, int]:
         """The span of an element it has, and the offset there."""
-        at = bisect_right(self.firsts, element) - 1
-        span = self.spans[at]
+        span = self.spans[self.at(element)]
         return span, (element - span.first) >> INDEX_BITS
 
     def enter(self, span: Span) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from crdt.change import Change
 from crdt.errors import CausalBufferFull
@@ -16,13 +16,14 @@ ROUNDS_MAX = 16  # of looking ahead; whoever forges stamps to need more is refus
 class CausalBuffer:
     """Waiting changes by the actor whose operations each lacks first. Bounded: past it, a whole batch is refused."""
 
-    __slots__ = ("_bytes", "_number", "_waiting", "held")
+    __slots__ = ("_bytes", "_number", "_waiting", "_wanted", "held")
 
     def __init__(self) -> None:
         self._waiting: dict[int, list[tuple[int, int, Change]]] = {}  # heaps of (count waited for, number, change)
         self.held: dict[tuple[str, int], int] = {}  # what is in them by actor and sequence, and its size
         self._bytes = 0
         self._number = 0  # settles ties in a heap
+        self._wanted: tuple[object, dict[str, int]] = (None, {})
 
     def require_room(self, batch: list[Change], count: Callable[[str], int]) -> None:
         """Raise ``CausalBufferFull`` if more of ``batch`` would wait than there is room for.
@@ -74,6 +75,19 @@ class CausalBuffer:
         self._bytes += size
         self._number += 1
         heapq.heappush(self._waiting.setdefault(index, []), (needed, self._number, change))
+
+    def wanted(self, closed: Mapping[str, int]) -> dict[str, int]:
+        """How much of each actor the waiting changes rest on, those beyond the end of a ``closed`` log aside."""
+        state = self._number, len(self.held), dict(closed)
+        if self._wanted[0] != state:
+            counts: dict[str, int] = {}
+            for heap in self._waiting.values():
+                for _, _, change in heap:
+                    if change.last <= closed.get(change.actor, change.last):
+                        for actor, count in change.needs.items():
+                            counts[actor] = max(count, counts.get(actor, 0))
+            self._wanted = state, counts
+        return self._wanted[1]
 
     def ready(self, index: int, count: int) -> Iterable[Change]:
         """Take out those that waited for at most ``count`` operations of actor number ``index``."""

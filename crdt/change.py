@@ -112,6 +112,13 @@ class Change(msgspec.Struct, gc=False, eq=False):  # made in C: as an ordinary c
             except (msgspec.MsgspecError, RecursionError, ValueError) as wrong:
                 raise InvalidBytes(f"bytes that are no change: {wrong}") from None
             item = _decode_item(outside, actor, seq)  # says what is wrong, and how
+        ops = item.ops
+        if len(ops) == 1 and not item.names and not item.deps and ops[0].__class__ is not Additions:
+            try:  # the commonest by far: one operation that names nobody
+                ops[0].check(_NAMELESS)
+                return Change(actor, seq, hlc, item.step, ops, NO_NAMES, NOBODY, NOBODY, raw)
+            except (CrdtError, ValueError, OverflowError):
+                pass  # found again, and told in full
         return _read(item, actor, seq, hlc, raw, 0)
 
     @staticmethod
@@ -138,9 +145,21 @@ class Change(msgspec.Struct, gc=False, eq=False):  # made in C: as an ordinary c
         seq, hlc = first, hlc - decoded[0].step  # the frame says the first one's stamp, its step is from before
         for at, item in enumerate(decoded):
             hlc += item.step
-            change = _read(item, actor, seq, hlc, source, at)
-            changes.append(change)
-            seq += len(change.ops)
+            ops = item.ops
+            if len(ops) == 1 and not item.names and not item.deps and ops[0].__class__ is not Additions:
+                try:  # the commonest by far, as above
+                    ops[0].check(_NAMELESS)
+                except (CrdtError, ValueError, OverflowError):
+                    _read(item, actor, seq, hlc, source, at)
+                    raise
+                changes.append(Change(actor, seq, hlc, item.step, ops, NO_NAMES, NOBODY, NOBODY, source, at))
+                seq += 1
+            else:
+                change = _read(item, actor, seq, hlc, source, at)
+                changes.append(change)
+                seq += len(change.ops)
+        if not (first > 0 and seq - 1 <= SEQ_MAX and changes[0].hlc >= 0 and hlc <= HLC_MAX):
+            raise InvalidBytes("changes that are out of bounds")
         return changes
 
     def __eq__(self, other: object) -> bool:
@@ -187,19 +206,11 @@ def _decode_item(raw: Any, actor: str, seq: int) -> Any:
 def _read(item: Any, actor: str, seq: int, hlc: int, source: bytes | Items, at: int) -> Change:
     """The change of a decoded item, checked."""
     ops = item.ops
-    if len(ops) == 1 and not item.names and not item.deps:  # the commonest by far
-        op = ops[0]
-        if op.__class__ is not Additions and 0 < seq < SEQ_MAX and 0 <= hlc <= HLC_MAX:
-            try:
-                op.check(_NAMELESS)
-                return Change(actor, seq, hlc, item.step, ops, NO_NAMES, NOBODY, NOBODY, source, at)
-            except CrdtError:
-                pass  # is found again below, and told in full
     for op in ops:
         if op.__class__ is Additions:
             ops = unpacked(ops)
             break
-    if not ops or not 0 < seq <= SEQ_MAX - len(ops) or not 0 <= hlc <= HLC_MAX:
+    if not ops or not 0 < seq <= SEQ_MAX + 1 - len(ops) or not 0 <= hlc <= HLC_MAX:
         raise InvalidBytes("a change with no operations, or out of bounds")
     names, deps = item.names, item.deps
     try:
@@ -263,8 +274,9 @@ class _Reader:
 
     def __init__(self) -> None:
         self._known = 0
-        not_yet: Callable[[Any], Any] = self._not_yet
-        self.item = self.body = self.standalone = not_yet
+        self.item: Callable[[Any], Any] = _not_yet
+        self.body: Callable[[Any], Any] = _not_yet
+        self.standalone: Callable[[Any], Any] = _not_yet
 
     def renew(self) -> None:
         """Learn the operations that were registered meanwhile."""
@@ -286,9 +298,9 @@ class _Reader:
         self.body = msgspec.msgpack.Decoder(body).decode
         self.standalone = msgspec.msgpack.Decoder(standalone).decode
 
-    @staticmethod
-    def _not_yet(raw: Any) -> Any:
-        raise msgspec.ValidationError("no operation is known yet")
+
+def _not_yet(raw: Any) -> Any:
+    raise msgspec.ValidationError("no operation is known yet")
 
 
 _OUTSIDE: tuple[Any, ...] = (

@@ -153,14 +153,18 @@ def _index(store: SequenceStore, spans: list[Span]) -> None:
     for span in sorted(spans, key=_first):
         first = span.first
         actor, number = first & INDEX_MASK, first >> INDEX_BITS
-        if number != following[actor]:
-            raise InvalidBytes("elements that are missing, or there twice")
-        following[actor] = number + span.size
         author = store.authors[actor]
+        if number != following[actor]:
+            if number < following[actor]:
+                raise InvalidBytes("elements that are there twice")
+            author.has_gaps = True
+        following[actor] = number + span.size
         author.firsts.append(first)
         author.spans.append(span)
-    if any(following[actor] != author.count + 1 for actor, author in store.authors.items()):
-        raise InvalidBytes("elements that are missing")
+    for actor, author in store.authors.items():
+        if not author.spans or following[actor] > author.count + 1:
+            raise InvalidBytes("elements of no operation, or operations of no element")
+        author.has_gaps |= following[actor] <= author.count
     store.spans = Spans(spans)
 
 
@@ -173,11 +177,11 @@ def _hang(store: SequenceStore, spans: list[Span]) -> None:
         begins[first] = ends[first + (span.size - 1 << INDEX_BITS)] = span
         held = hooked.get(hook)
         if held is None:
-            hooked[hook] = (first,)
-        elif type(held) is tuple:
-            hooked[hook] = [*held, first]
+            hooked[hook] = span
+        elif type(held) is list:
+            held.append(span)
         else:
-            held.append(first)
+            hooked[hook] = [held, span]
     was_split = False
     for hook, held in list(hooked.items()):
         element = hook >> 1
@@ -189,38 +193,44 @@ def _hang(store: SequenceStore, spans: list[Span]) -> None:
                 begins[right.first] = right
                 was_split = True
                 if hook & 1:
-                    hooked[hook] = held = [*held, right.first]
+                    hooked[hook] = held = [*(held if type(held) is list else (held,)), right]
         if type(held) is list:
             held.sort(key=store.rank)
     hooked_by_splits, store.hooked = store.hooked, hooked
     for hook, held in hooked_by_splits.items():
         hooked.setdefault(hook, held)
-    if [each.first for each in _tree(hooked, begins)] != [each.first for each in (store.spans if was_split else spans)]:
+    if list(in_order(hooked)) != list(store.spans if was_split else spans):
         raise InvalidBytes("elements in disorder")
 
 
 def read(store: SequenceStore) -> Iterator[Span]:
     """Spans as the tree is read: left ones first. Those that hang on nothing are not reached."""
-    return _tree(store.hooked, {span.first: span for span in store.spans})
+    return in_order(store.hooked)
 
 
-def _tree(hooked: Any, begins: dict[int, Span]) -> Iterator[Span]:
-    stack = list(reversed(hooked.get(ROOT, ())))  # elements that begin a span; minus one whose left side was read
+def in_order(hooked: Any) -> Iterator[Span]:
+    """Spans as the tree of what hangs where is read."""
+    below = hooked.get(ROOT, ())
+    stack = list(reversed(below)) if type(below) in (list, tuple) else [below]
     while stack:
-        first = stack.pop()
-        if first > 0:
-            left = hooked.get(first << 1)
-            if left is not None:
-                stack.append(-first)
-                stack += reversed(left)
-                continue
+        span = stack.pop()
+        if span is None:
+            span = stack.pop()  # its left side was read
         else:
-            first = -first
-        span = begins[first]
+            left = hooked.get(span.first << 1)
+            if left is not None:
+                stack += (span, None)
+                if type(left) is list:
+                    stack += reversed(left)
+                else:
+                    stack.append(left)
+                continue
         yield span
-        right = hooked.get(first + (span.size - 1 << INDEX_BITS) << 1 | 1)
-        if right is not None:
+        right = hooked.get(span.first + (span.size - 1 << INDEX_BITS) << 1 | 1)
+        if type(right) is list:
             stack += reversed(right)
+        elif right is not None:
+            stack.append(right)
 
 
 def _first(span: Span) -> int:

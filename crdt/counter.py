@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta
 
 from crdt.actors import ActorTable
-from crdt.causal import SHORT_KEY, Clock, Names, Needs, Op, Rows, Seen, Store, Thaw, check_path, register
-from crdt.clock import INDEX_BITS, INDEX_MASK, Dot
+from crdt.causal import (
+    SHORT_KEY,
+    Clock,
+    Names,
+    Needs,
+    Op,
+    Path,
+    Rows,
+    Seen,
+    Store,
+    Thaw,
+    check_limits,
+    check_path,
+    covers,
+    read_limits,
+    register,
+    write_limits,
+)
+from crdt.clock import INDEX_BITS, INDEX_MASK, SEQ_MAX, Dot
 from crdt.errors import InvalidBytes, InvalidValue
 from crdt.handle import Handle
+
+if TYPE_CHECKING:
+    from crdt.document import Document
 
 AMOUNT_MAX = (1 << 63) - 1
 
@@ -25,7 +45,11 @@ class Increment(Op, tag=1):
     def perform(self, store: CounterStore, dot: Dot, refs: Sequence[int], stamp: int) -> None:
         index = dot & INDEX_MASK
         amount = self.amount
-        store.totals[index] = store.totals.get(index, 0) + amount
+        if index in store.totals:
+            store.totals[index] += amount
+        else:
+            store.totals[index] = amount
+            store.firsts[index] = dot >> INDEX_BITS
         store.lasts[index] = dot >> INDEX_BITS
         if store.bases:
             store.recount()
@@ -38,24 +62,84 @@ class Increment(Op, tag=1):
             check_path(path)
 
 
-@register(Increment)
+class Restart(Increment, tag=32):
+    """The first increment after a removal of all that its author had added: a new row in place of the old one."""
+
+    def perform(self, store: CounterStore, dot: Dot, refs: Sequence[int], stamp: int) -> None:
+        index = dot & INDEX_MASK
+        store.drop(index)
+        store.totals[index] = self.amount
+        store.firsts[index] = store.lasts[index] = dot >> INDEX_BITS
+        store.recount()
+
+
+class Forget(Op, tag=42):
+    """Forget rows that count no more, for good: who (0 for oneself, else a reference, plus 1), seq, who, seq, …"""
+
+    removes: ClassVar[bool] = True
+    shows: ClassVar[bool] = False
+    rows: list[int]
+
+    def perform(self, store: CounterStore, dot: Dot, refs: Sequence[int], stamp: int) -> None:
+        for index, seq in read_limits(self.rows, dot, refs).items():
+            if store.lasts.get(index) == seq and store.is_spent(index):
+                store.drop(index)
+        store.recount()
+
+    def check(self, needs: Needs) -> None:
+        super().check(needs)
+        check_limits(self.rows, needs)
+
+
+@register(Increment, Restart, Forget)
 class CounterStore(Store):
     """Per actor what it added so far, and the part of it that removals saw, which counts no more.
 
-    Join   per actor the later total and the later baseline: commutative, associative, idempotent; bottom is empty.
+    A row is *spent* once a removal saw all of it. Its actor then goes on in a new row (``Restart``), so that totals of
+    the old and the new one are never taken for each other; and once everybody has seen that removal, and so nobody can
+    name the old one with effect, it is forgotten (``garbage``).
+
+    Join   per actor the later row; of one row the later total and the later baseline. A row that one side lacks and
+           has seen was forgotten. Commutative, associative, idempotent; bottom is empty.
     Delta  an increment; a removal carries the totals it saw, so two removals never count one increment twice.
-    Cost   increment and value O(1), join O(actors), about 200 B an actor; a removed counter keeps its baselines.
-    Source Baquero, Almeida, Lerche 2016 (the problem with embedded counters); baselines instead of epochs.
+    Cost   increment and value O(1), join O(actors), about 300 B an actor.
+    Source Baquero, Almeida, Lerche 2016 (the problem with embedded counters): their epochs, with baselines inside.
     """
 
-    __slots__ = ("bases", "lasts", "number", "totals")
+    __slots__ = ("bases", "firsts", "lasts", "number", "totals")
     kind = "counter"
 
     def __init__(self) -> None:
         self.totals: dict[int, int] = {}
+        self.firsts: dict[int, int] = {}  # seq of the row's first increment: which row it is
         self.lasts: dict[int, int] = {}  # seq of the actor's latest increment
         self.bases: dict[int, tuple[int, int]] = {}  # seq and total that the latest removal saw
         self.number = 0
+
+    def is_spent(self, index: int) -> bool:
+        """Whether there is a row of that actor, and nothing of it counts any more."""
+        return index in self.bases and self.lasts[index] <= self.bases[index][0]
+
+    def drop(self, index: int) -> None:
+        """Forget an actor's row. ``recount`` is the caller's."""
+        for rows in (self.totals, self.firsts, self.lasts, self.bases):
+            rows.pop(index, None)
+
+    def spent(self) -> dict[int, int]:
+        """Rows that count no more: the seq of their latest increment, by actor number."""
+        return {index: self.lasts[index] for index in self.bases if self.is_spent(index)}
+
+    def removed_count(self) -> int:
+        return len(self.spent())
+
+    def garbage(self) -> Any:
+        return self.spent()
+
+    def forgetting(self, found: Any, clock: Clock, path: Path, doc: Document) -> Iterator[tuple[Op, int]]:
+        still = self.spent()
+        rows = {index: seq for index, seq in found.items() if still.get(index) == seq}
+        if rows:
+            yield Forget(path, write_limits(rows, doc)), len(rows)
 
     def is_live(self) -> bool:
         bases = self.bases
@@ -74,7 +158,7 @@ class CounterStore(Store):
             yield last << INDEX_BITS | index
 
     def rows(self) -> Rows:
-        return {index: (last, self.totals[index]) for index, last in self.lasts.items()}
+        return {index: (last, self.totals[index]) for index, last in self.lasts.items() if not self.is_spent(index)}
 
     def write_row(self, row: tuple[Any, ...], ref: Callable[[int], int]) -> list[Any]:
         return [row[0], wide(row[1])]
@@ -93,36 +177,51 @@ class CounterStore(Store):
         if own in self.lasts:
             self._rebase(own, (self.lasts[own], self.totals[own]))
         for index, row in rows.items():
-            if index in self.lasts:
+            if row[0] >= self.firsts.get(index, SEQ_MAX + 1):
                 self._rebase(index, row)
         self.recount()
 
     def join(self, other: CounterStore, mine: Clock, theirs: Clock) -> None:
+        for index, last in list(self.lasts.items()):
+            if index not in other.lasts and covers(theirs, last << INDEX_BITS | index):
+                self.drop(index)
         for index, last in other.lasts.items():
+            if index not in self.lasts and covers(mine, last << INDEX_BITS | index):
+                continue
+            first = other.firsts[index]
+            if first > self.firsts.get(index, 0):
+                self.drop(index)
+            elif first < self.firsts[index]:
+                continue
             if last > self.lasts.get(index, 0):
-                self.lasts[index], self.totals[index] = last, other.totals[index]
-        for index, base in other.bases.items():
-            self._rebase(index, base)
+                self.firsts[index], self.lasts[index], self.totals[index] = first, last, other.totals[index]
+            if index in other.bases:
+                self._rebase(index, other.bases[index])
         self.recount()
 
     def freeze(self, names: Names, *, live: bool) -> Any:
-        rows = []
+        rows: list[tuple[int | bytes, ...]] = []
         for index in sorted(self.lasts, key=names.ranks.__getitem__):
             base_seq, base = self.bases.get(index, (0, 0))
             last, total = self.lasts[index], self.totals[index]
             if not live:
-                rows.append((names.ranks[index], last, wide(total), base_seq, wide(base)))
+                base_row = (base_seq, wide(base)) if base_seq else ()
+                rows.append((names.ranks[index], last, last - self.firsts[index], wide(total), *base_row))
             elif last > base_seq:
-                rows.append((names.ranks[index], last, wide(total - base), 0, 0))
+                rows.append((names.ranks[index], last, wide(total - base)))
         return rows
 
     def thaw(self, plain: bytes, names: Thaw, depth: int) -> None:
-        for rank, last, total, base_seq, base in _rows_decode(plain):
+        for row in _rows_decode(plain):
+            rank, last, length, total = row.rank, row.last, row.length, row.total
             index = names.index(rank)
+            if index in self.lasts or not 0 <= length < last:
+                raise InvalidBytes("a counter's row twice, or of no allowed shape")
             self.lasts[index] = names.dot(rank, last) >> INDEX_BITS
+            self.firsts[index] = last - length
             self.totals[index] = narrow(total)
-            if base_seq:
-                self.bases[index] = (names.dot(rank, base_seq) >> INDEX_BITS, narrow(base))
+            if row.base_seq:
+                self.bases[index] = (names.dot(rank, row.base_seq) >> INDEX_BITS, narrow(row.base))
         self.recount()
 
     def copy(self) -> CounterStore:
@@ -131,10 +230,10 @@ class CounterStore(Store):
         return twin
 
     def memento(self, op: Any, dot: Dot, refs: Sequence[int]) -> Any:
-        return dict(self.totals), dict(self.lasts), dict(self.bases), self.number
+        return dict(self.totals), dict(self.firsts), dict(self.lasts), dict(self.bases), self.number
 
     def restore(self, memento: Any) -> None:
-        self.totals, self.lasts, self.bases, self.number = memento
+        self.totals, self.firsts, self.lasts, self.bases, self.number = memento
 
     def _rebase(self, index: int, base: tuple[int, int]) -> None:
         if base > self.bases.get(index, (0, 0)):
@@ -157,11 +256,19 @@ class Counter(Handle):
 
     def increment(self, amount: int = 1) -> None:
         """Add ``amount`` >= 0. Raises ``InvalidValue``."""
-        self._doc.write(Increment(self._wire, whole(amount)))
+        self._add(whole(amount))
 
     def decrement(self, amount: int = 1) -> None:
         """Take ``amount`` >= 0 away."""
-        self._doc.write(Increment(self._wire, -whole(amount)))
+        self._add(-whole(amount))
+
+    def _add(self, amount: int) -> None:
+        doc = self._doc
+        store = doc.target(self._wire, CounterStore)
+        if store is not None and store.bases and store.is_spent(doc.index):
+            doc.write(Restart(self._wire, amount), True)
+        else:
+            doc.write(Increment(self._wire, amount), True)
 
     @property
     def value(self) -> int:
@@ -198,4 +305,13 @@ def narrow(number: int | bytes) -> int:
     return int.from_bytes(number, "big", signed=True)
 
 
-_rows_decode = msgspec.msgpack.Decoder(list[tuple[int, int, int | bytes, int, int | bytes]]).decode
+class _Row(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    rank: int
+    last: int
+    length: int
+    total: int | bytes
+    base_seq: int = 0
+    base: int | bytes = 0
+
+
+_rows_decode = msgspec.msgpack.Decoder(list[_Row]).decode

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from crdt import genesis, plain
+from crdt import garbage, genesis, plain
 from crdt import snapshot as snapshots
 from crdt.change import Change
 from crdt.clock import VectorClock
-from crdt.errors import HistoryCut
+from crdt.errors import HistoryCut, LogClosed
 from crdt.events import Conflict, Event, conflicts_under, event_at
 from crdt.intake import Intake
 from crdt.map import Objects
@@ -87,6 +87,21 @@ class Document(Intake, Objects):
             mine = self.clock
             self._history.cut({actor: min(count, mine.get(actor)) for actor, count in stable_clock.items()})
 
+    def collect(
+        self, *, lead: bool = True, is_enough: Callable[[Collection[str]], bool] = lambda answered: True
+    ) -> int:
+        """Take part in forgetting what removals left behind; call it now and then at each replica, after exchanging
+        changes. Returns how many removed things everybody forgets by what was written here.
+
+        Writes changes like any other, if there is a reason: an answer when somebody asks for it; when this replica
+        leads, the question whether all have seen what is removed here, and once every actor that is not retired has
+        answered, that it goes. One replica should lead; several do no harm. ``is_enough`` may ask for more answers than
+        that: it gets the actors that have answered. See ``garbage`` for why nothing is lost.
+        """
+        self._settled()
+        self.require_open()
+        return garbage.collect(self, lead=lead, is_enough=is_enough)
+
     def snapshot(self) -> bytes:
         """The whole state, for ``join`` or ``load``."""
         self._settled()
@@ -95,13 +110,23 @@ class Document(Intake, Objects):
     def join(self, snapshot: bytes, *, events: bool = True) -> list[Event]:
         """Become the least upper bound with a snapshot: nothing here is lost, nothing there is missed.
 
-        Events name whole top-level keys. Raises ``InvalidBytes`` or ``UnknownOperation``; then nothing changed.
+        Events name whole top-level keys. Raises ``InvalidBytes`` or ``UnknownOperation``, or ``LogClosed`` when it has
+        more of a retired actor than may be taken in; then nothing changed.
         """
         self._settled()
         theirs = snapshots.read(snapshot)
         their_clock = theirs.clock()
-        if self.clock.dominates(their_clock):
+        mine_before = self.clock
+        if mine_before.dominates(their_clock):
             return []
+        ends = self.retired
+        beyond = {
+            actor: (end + 1, count)
+            for actor, end in ends.items()
+            if (count := their_clock.get(actor)) > max(end, mine_before.get(actor), theirs.closed.get(actor, 0))
+        }
+        if beyond:
+            raise LogClosed(ends, beyond)
         root, counts = theirs.thaw(self.actors)
         mine = self._clock
         mine += [0] * (len(self.actors) - len(mine))
@@ -162,14 +187,16 @@ class Document(Intake, Objects):
         return cls.from_value(plain.from_json(text), actor=actor, clock_ms=clock_ms)
 
     def stats(self) -> dict[str, Any]:
-        """What takes room: ``actors`` and ``operations`` in the clock, ``changes`` kept one by one and their bytes,
-        ``waiting`` for what they depend on, and ``keys``: for each its ``type``, how many ``elements`` show, how many
-        ``removed`` ones are kept for late returners, and its ``bytes`` in a snapshot. O(state)."""
+        """What takes room: ``actors`` and ``operations`` in the clock, how many actors are ``retired``, ``changes``
+        kept one by one and their bytes, ``waiting`` for what they depend on, and ``keys``: for each its ``type``, how
+        many ``elements`` show, how many ``removed`` ones are kept for late returners (until ``collect``), and its
+        ``bytes`` in a snapshot. O(state)."""
         self._settled()
         kept = (0, 0) if self._history is None else self._history.weight()
         return {
             "actors": sum(1 for count in self._clock if count),
             "operations": sum(self._clock),
+            "retired": len(self._root.closed),
             "changes": {"kept": kept[0], "bytes": kept[1]},
             "waiting": len(self._buffer.held),
             "keys": snapshots.weights(self._root, self.actors, self._clock),

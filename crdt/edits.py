@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias
 
-from crdt.causal import SHORT_KEY, Needs, Op, check_path
+from msgspec import Meta
+
+from crdt.causal import Needs, Op, check_path
 from crdt.clock import INDEX_BITS, INDEX_MASK, Dot
 from crdt.errors import InvalidBytes
 
 if TYPE_CHECKING:
     from crdt.sequence import SequenceStore
 
-Place: TypeAlias = int | list[int]  # where an element hangs
 OFFSET_MAX = 1 << 20  # no operation puts in as many
 DISTANCE_MAX = 1 << 42
+_Distance = Annotated[int, Meta(gt=-DISTANCE_MAX, lt=DISTANCE_MAX)]
+Place: TypeAlias = _Distance | list[int]  # where an element hangs
 RANGE = 5  # integers of a range to remove
 RANGES_MAX = 4096  # in one operation: far less than a change may weigh
 
@@ -26,13 +29,20 @@ class Insert(Op):
 
     place: Place
 
-    def check(self, needs: Needs) -> None:
-        if type(self.path) is not str or len(self.path) > SHORT_KEY:
-            check_path(self.path)
+    def perform(self, store: Any, dot: Dot, refs: Sequence[int], stamp: int) -> None:
+        place, content = self.place, self.content  # type: ignore[attr-defined]
+        author = store.authors.get(dot & INDEX_MASK)
+        if (
+            author is None or type(place) is not int or (dot >> INDEX_BITS) - place != author.last
+            or not store.type_on(author, dot, content)
+        ):  # fmt: skip
+            store.insert(dot, content[:], store.hook_of(place, dot, refs))
+
+    def check_place(self, needs: Needs) -> None:
+        """Raise ``InvalidBytes`` unless path and place are in a shape they may travel in."""
+        check_path(self.path)
         place = self.place
         if type(place) is int:
-            if not -DISTANCE_MAX < place < DISTANCE_MAX:
-                raise InvalidBytes("a place before all operations")
             return
         if len(place) == 3:  # type: ignore[arg-type]
             needs.see(place[0], place[1])  # type: ignore[index]

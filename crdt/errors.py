@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crdt.events import Event
 
 
 class CrdtError(Exception):
@@ -73,6 +77,21 @@ class CausalBufferFull(CrdtError):
 
 class HistoryCut(CrdtError):
     """The changes asked for were folded into state, or never kept. Send a snapshot instead."""
+
+
+class LogClosed(CrdtError):
+    """Logs of retired actors end where they were closed. What lies beyond was not taken in; all else was.
+
+    ``closed``: where each ends; ``refused``: of each the first and the last operation that was not taken in. Their
+    owner goes on under a new actor, in a document loaded from a snapshot of somebody else's, and writes there what it
+    still wants. ``events``: what the rest of the batch changed.
+    """
+
+    def __init__(self, closed: Mapping[str, int], refused: Mapping[str, tuple[int, int]], do: str = "") -> None:
+        each = ", ".join(f"{actor} at {closed[actor]}, not {a} to {b}" for actor, (a, b) in refused.items())
+        super().__init__(f"closed: {each or ', '.join(f'{actor} at {seq}' for actor, seq in closed.items())}{do}")
+        self.closed, self.refused = dict(closed), dict(refused)
+        self.events: list[Event] = []
 
 
 class ActorReused(CrdtError):

@@ -9,7 +9,7 @@ from crdt.actors import ActorTable
 from crdt.causal import Needs, Op, check_path, register
 from crdt.clock import Dot
 from crdt.handle import Handle
-from crdt.sets import Put, PutStrict, SetStore, StrictSetStore
+from crdt.sets import Put, PutStrict, SetStore, Settle, StrictSetStore
 from crdt.value import pack
 
 ON = pack(True)
@@ -52,12 +52,17 @@ class FlagStore(SetStore):
         return self.has(ON)
 
 
-@register(TurnStrict)
+class SettleFlag(Settle, tag=41):
+    """The same for a disable-wins flag."""
+
+
+@register(TurnStrict, SettleFlag)
 class StrictFlagStore(StrictSetStore):
     """Disable-wins: an enable cancels the disables it saw; on while enabled and no disable is left."""
 
     __slots__ = ()
     kind = "flag-disable-wins"
+    _settle = SettleFlag
 
     def value(self, names: ActorTable) -> bool:
         return self.has(ON)

@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from crdt.map import Objects
 
 
+PREFIX = "genesis-"
+
+
+def is_genesis(actor: str) -> bool:
+    """Whether this is the author of a beginning, who writes nothing else."""
+    return actor.startswith(PREFIX)
+
+
 def changes(value: dict[str, Value]) -> list[Change]:
     """What puts ``value`` into an empty document: maps for dicts, lists for lists, registers for the rest (and for what
     is empty). Their author is named by a digest of ``value``, and all about them follows from it. Two replicas that
@@ -26,7 +34,7 @@ def changes(value: dict[str, Value]) -> list[Change]:
     for key in sorted_keys(value):
         digest.update(pack(key))
         digest.update(pack(value[key]))
-    author = Document(f"genesis-{digest.hexdigest()}")
+    author = Document(f"{PREFIX}{digest.hexdigest()}")
     _fill(author, value)
     return author.changes_since({})
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from crdt.buffer import CausalBuffer
-from crdt.causal import Op, Path, as_keys
+from crdt.causal import Path, as_keys
 from crdt.change import Change
 from crdt.clock import INDEX_BITS, ONE
-from crdt.errors import ActorReused
+from crdt.errors import ActorReused, LogClosed
 from crdt.events import Event, events_at
 from crdt.writer import Writer
 
@@ -35,52 +35,55 @@ class Intake(Writer):
 
         Returns what changed for an observer: one event for each place and origin, with the value after all of
         them. Nothing when ``events`` is false, which costs nothing. Raises ``CausalBufferFull`` before anything
-        changed, or ``ActorReused`` after the changes before the wrong one.
+        changed, ``ActorReused`` after the changes before the wrong one, or ``LogClosed`` after all that is not beyond
+        the end of a closed log.
         """
         batch = changes if type(changes) is list else list(changes)
-        if not self._apply_run(batch):
+        if self._transaction is not None or self._buffer.held or not batch:
             return self._apply_each(batch, events)
-        return self._events_of(batch) if events else []
-
-    def _apply_run(self, batch: list[Change]) -> bool:
-        """The fast lane: the next changes of one other author that name nobody, which is what most frames hold. Does
-        the same as ``_apply_each``, without asking of each what is known of all. False: not such, nothing done."""
-        if not batch or self._buffer.held or self._transaction is not None:
-            return False
+        # The fast lane: the next changes of one other author, all of them ready, as frames hold them. Does the same as
+        # the general one, once for all what that does for each.
         author = batch[0].actor
-        index = self.actors.indices.get(author, -1)
-        if index < 0 or index == self.index:
-            return False
+        index = self.actors.indices.get(author, self.index)
+        if index == self.index or index in self._root.closed:
+            return self._apply_each(batch, events)
         first = upcoming = self._clock[index] + 1
         for change in batch:
-            if change.seq != upcoming or change.needs or change.names or change.actor != author:
-                return False
+            if (
+                change.seq != upcoming or change.actor != author
+                or (change.needs and self._missing(change) is not None)
+            ):  # fmt: skip
+                return self._apply_each(batch, events)
             upcoming += len(change.ops)
+        children = self._root.children
         dot = first << INDEX_BITS | index
-        latest = 0
-        kind = None
+        latest, kind = 0, None
+        path: Path = ""
         for change in batch:
-            stamp = change.hlc
+            stamp, names = change.hlc, change.names
+            refs = [self._intern(name) for name in names] if names else ()
             if stamp > latest:
                 latest = stamp
             for op in change.ops:
                 if op.__class__ is not kind or op.path != path:
                     path, kind = op.path, op.__class__
-                    slot = self._opened(path, op.store)
-                op.perform(slot, dot, (), stamp)
+                    slot: Any = children.get(path) if type(path) is str else None
+                    if slot.__class__ is not kind.store:
+                        slot = self._opened(path, kind.store)
+                op.perform(slot, dot, refs, stamp)
                 dot += ONE
                 if kind.removes and (kind.store is None or slot.is_bottom()):
                     self._root.prune(as_keys(path))
                     kind = None
         self._clock[index] = upcoming - 1
-        self._digest = None
         self._news[index] = None
+        self._digest = None
         if latest > self.hlc.now and self.hlc.observe(latest):  # too far ahead to be followed: perhaps not each is
             for change in batch:
                 self.hlc.observe(change.hlc)
         if self._history is not None:
             self._history.extend(batch)
-        return True
+        return self._events_of(batch) if events else []
 
     def _apply_each(self, batch: list[Change], events: bool) -> list[Event]:
         """The general lane: any authors, any order, anything missing."""
@@ -88,22 +91,59 @@ class Intake(Writer):
             self._settled()
         self._buffer.require_room(batch, self._count)
         out: list[Change] | None = [] if events else None
+        closed, refused = self._root.closed, []
         for change in batch:
             index = self._intern(change.actor)
-            if change.seq == self._clock[index] + 1 and self._missing(change) is None:
+            if closed and index in closed and self._is_beyond(change, index):
+                refused.append(change)
+            elif change.seq == self._clock[index] + 1 and self._missing(change) is None:
                 self._admit(change, index, out)
                 if self._buffer.held:
                     self._drain([index], out)
             else:
                 self._set_aside(change, index)
+        while refused:
+            left = self._offered_again(refused, out)
+            if len(left) == len(refused):
+                raise self._refusal(left, out)
+            refused = left
         return self._events_of(out) if out else []
+
+    def _is_beyond(self, change: Change, index: int) -> bool:
+        """Whether it lies beyond the end of its closed log, and nothing that may enter rests on it."""
+        end = self._root.closed[index]
+        return self._clock[index] < change.last > max(end, self._buffer.wanted(self.retired).get(change.actor, 0))
+
+    def _offered_again(self, refused: list[Change], out: list[Change] | None) -> list[Change]:
+        """Take in what is no longer beyond the end, since a later one of the batch rests on it. Returns the others."""
+        left = []
+        for change in refused:
+            index = self._intern(change.actor)
+            if self._is_beyond(change, index):
+                left.append(change)
+            elif change.seq == self._clock[index] + 1 and self._missing(change) is None:
+                self._admit(change, index, out)
+                self._drain([index], out)
+            else:
+                self._set_aside(change, index)
+        return left
+
+    def _refusal(self, refused: list[Change], out: list[Change] | None) -> LogClosed:
+        names: dict[str, tuple[int, int]] = {}
+        for change in refused:
+            first, last = names.get(change.actor, (change.seq, change.last))
+            names[change.actor] = min(first, change.seq), max(last, change.last)
+        ends = self.retired
+        error = LogClosed({actor: ends[actor] for actor in names}, names)
+        error.events = self._events_of(out) if out else []
+        return error
 
     def events_of(self, change: Change) -> list[Event]:
         """What ``change``, just applied or committed, means to an observer."""
         return self._events_of([change])
 
     def _events_of(self, changes: list[Change]) -> list[Event]:
-        touched = ((op.path, change.actor) for change in changes for op in change.ops)
+        touched = ((op.path, change.actor) for change in changes for op in change.ops if op.shows)
         return events_at(self._root, touched, self.actors, self.actor)
 
     def _set_aside(self, change: Change, index: int) -> None:
@@ -124,6 +164,8 @@ class Intake(Writer):
             index = advanced.pop()
             for change in self._buffer.ready(index, self._clock[index]):
                 author = self._intern(change.actor)
+                if author in self._root.closed and self._is_beyond(change, author):
+                    continue  # the log was closed while it waited
                 if change.seq == self._clock[author] + 1 and self._missing(change) is None:
                     self._admit(change, author, out)
                     advanced.append(author)
@@ -147,6 +189,8 @@ class Intake(Writer):
                 self.hlc.now = stamp  # own stamps only rise, also when the machine came up with its clock behind
         else:
             self._news[index] = None
+            if self._census is not None and change.deps.get(self.actor, 0) >= self._census.mark:
+                self._census.answered[index] = None
         if stamp > self.hlc.now:
             self.hlc.observe(stamp)
         if self._history is not None:
@@ -168,7 +212,3 @@ class Intake(Writer):
             if clock[index] < count:
                 return index, count
         return None
-
-    def _count(self, actor: str) -> int:
-        index = self.actors.find(actor)
-        return 0 if index is None else self._clock[index]

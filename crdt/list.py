@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
@@ -10,12 +10,14 @@ from msgspec import Meta
 from crdt import columns
 from crdt.actors import ActorTable
 from crdt.author import Author, Element
-from crdt.causal import Names, Needs, Thaw, register
+from crdt.causal import SHORT_KEY, Clock, Names, Needs, Thaw, register
 from crdt.clock import INDEX_BITS, INDEX_MASK, Dot
 from crdt.cursor import SequenceHandle
 from crdt.edits import DISTANCE_MAX, OFFSET_MAX, Erase, Insert
 from crdt.errors import InvalidBytes
-from crdt.sequence import Hook, SequenceStore
+from crdt.fugue import Hook
+from crdt.purge import Purge, level
+from crdt.sequence import SequenceStore
 from crdt.spans import Span
 from crdt.value import VALUE_BYTES_MAX, Value, check_packed, pack, unpack
 
@@ -26,15 +28,12 @@ class InsertValues(Insert, tag=13):
     """Put values in, at least one; each as its canonical bytes."""
 
     adds: ClassVar[bool] = True
-    content: list[bytes]
-
-    def perform(self, store: ListStore, dot: Dot, refs: Sequence[int], stamp: int) -> None:
-        store.insert(dot, self.content[:], store.hook_of(self.place, dot, refs))
+    content: Annotated[list[bytes], Meta(min_length=1, max_length=OFFSET_MAX - 1)]
 
     def check(self, needs: Needs) -> None:
-        Insert.check(self, needs)
-        if not 0 < len(self.content) < OFFSET_MAX:
-            raise InvalidBytes("no values, or too many")
+        path = self.path
+        if type(self.place) is not int or type(path) is not str or len(path) > SHORT_KEY:
+            self.check_place(needs)
         for raw in self.content:
             check_packed(raw)
 
@@ -61,7 +60,7 @@ class Move(Insert, tag=15):
         return store.element(dot & INDEX_MASK, (dot >> INDEX_BITS) - seq, offset)
 
     def check(self, needs: Needs) -> None:
-        Insert.check(self, needs)
+        self.check_place(needs)
         who, seq, offset = self.element
         if who:
             needs.see(who - 1, seq)
@@ -69,7 +68,11 @@ class Move(Insert, tag=15):
             raise InvalidBytes("a move of nothing")
 
 
-@register(InsertValues, EraseValues, Move)
+class PurgeValues(Purge, tag=47):
+    """Forget removed values and old slots, for good."""
+
+
+@register(InsertValues, EraseValues, Move, PurgeValues)
 class ListStore(SequenceStore):
     """A sequence of values. A move puts a *slot* in, an element that shows another one's value.
 
@@ -81,6 +84,7 @@ class ListStore(SequenceStore):
 
     __slots__ = ("moved", "slots")
     kind = "list"
+    _purge = PurgeValues
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +117,7 @@ class ListStore(SequenceStore):
 
     def _order(self, move: tuple[int, Element]) -> tuple[int, bytes, int]:
         turn, slot = move
-        return turn, *self.rank(slot)
+        return turn, self.names.names[slot & INDEX_MASK].encode(), slot >> INDEX_BITS
 
     def _raw(self, element: Element) -> bytes | None:
         """What shows in this very place."""
@@ -179,6 +183,47 @@ class ListStore(SequenceStore):
                 number = move[1] >> INDEX_BITS
                 self.show(move[1] & INDEX_MASK, number, number, [raw])
         return True
+
+    def join(self, other: Any, mine: Clock, theirs: Clock) -> None:
+        level(self, other, mine, theirs)
+        for one, two in ((self, other), (other, self)):
+            one._settle_slots(two)
+        self.unite(other)
+
+    def _settle_slots(self, other: ListStore) -> None:
+        """Slots of a removed value are slots no more where the other side has forgotten that."""
+        for slot, what in list(self.slots.items()):
+            author = other.authors.get(slot & INDEX_MASK)
+            if author is None or slot >> INDEX_BITS > author.count or slot in other.slots:
+                continue
+            known, raw = other._fate(what)
+            if known and raw is None:
+                self._conceal(self.where(what))
+                self.moved.pop(what, None)
+                del self.slots[slot]
+
+    def referred(self) -> Iterable[Element]:
+        return [what for what, (_, slot) in self.moved.items() if self._raw(slot) is not None]
+
+    def withdraw(self, actor: int, low: int, high: int) -> None:
+        for slot in [each for each in self.slots if each & INDEX_MASK == actor and low <= each >> INDEX_BITS <= high]:
+            what = self.slots[slot]
+            raw = self._raw(slot)
+            if raw is not None:  # moved on where it was forgotten: the value itself stays
+                self._conceal(slot)
+                del self.moved[what]
+                number = what >> INDEX_BITS
+                self.show(what & INDEX_MASK, number, number, [raw])
+        self.erase(actor, low, high)
+
+    def renamed(self, name: Callable[[Element], Element]) -> None:
+        moved = {}
+        for what, (turn, slot) in self.moved.items():
+            if name(what) and name(slot):
+                moved[name(what)] = turn, name(slot)
+        slots = {name(slot): name(what) for slot, what in self.slots.items()}
+        self.moved = moved
+        self.slots = {slot: what for slot, what in slots.items() if slot and what in moved}
 
     def _agrees(self, other: ListStore) -> bool:
         """Whether ``other`` says the same of all slots here that it has."""

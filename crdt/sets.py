@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -15,23 +15,30 @@ from crdt.causal import (
     Names,
     Needs,
     Op,
+    Path,
     Rows,
     Seen,
     Store,
     Thaw,
     as_cell,
+    check_limits,
     check_path,
     dots_of,
     join_cells,
+    read_limits,
     register,
     resolve,
     survivors,
     with_dot,
+    write_limits,
 )
-from crdt.clock import INDEX_MASK, Dot
+from crdt.clock import INDEX_BITS, INDEX_MASK, Dot
 from crdt.errors import InvalidBytes
 from crdt.handle import Handle
 from crdt.value import Value, check_packed, pack, unpack
+
+if TYPE_CHECKING:
+    from crdt.document import Document
 
 Cells = dict[bytes, Cell]
 
@@ -83,6 +90,22 @@ class PutStrict(Put, tag=7):
                 cells[raw] = left
             elif cell is not None:
                 del cells[raw]
+
+
+class Settle(Op, tag=40):
+    """Forget removals that everybody saw, with the additions they beat. ``limits``: who (0 for oneself, else a
+    reference, plus 1), seq, who, seq, …: an element goes when all that is known of it lies below them. An addition that
+    does not, made by somebody nobody had heard of, counts as one that saw the removals that do."""
+
+    removes: ClassVar[bool] = True
+    limits: list[int]
+
+    def perform(self, store: StrictSetStore, dot: Dot, refs: Sequence[int], stamp: int) -> None:
+        store.settle(read_limits(self.limits, dot, refs))
+
+    def check(self, needs: Needs) -> None:
+        super().check(needs)
+        check_limits(self.limits, needs)
 
 
 @register(Put)
@@ -154,15 +177,17 @@ class SetStore(Store):
         _put_back(self.added, *memento)
 
 
-@register(PutStrict)
+@register(PutStrict, Settle)
 class StrictSetStore(SetStore):
     """Remove-wins: an add cancels the removes it saw; an element is in while added and no remove of it is left.
 
-    A remove leaves its dot, also for an element that is not there: an add made beside it loses.
+    A remove leaves its dot, also for an element that is not there: an add made beside it loses. Once nobody can make
+    such an add any more the remove is forgotten (``garbage``).
     """
 
     __slots__ = ("removed",)
     kind = "set-remove-wins"
+    _settle: ClassVar[type[Settle]] = Settle
 
     def __init__(self) -> None:
         super().__init__()
@@ -181,6 +206,46 @@ class StrictSetStore(SetStore):
     def at(self, raw: bytes) -> Iterator[Dot]:
         yield from dots_of(self.added.get(raw, ()))
         yield from dots_of(self.removed.get(raw, ()))
+
+    def settle(self, limits: Mapping[int, int]) -> None:
+        """Forget the removals below ``limits`` (sequences by actor number), and the additions there they beat."""
+        for raw in list(self.removed):
+            for cells in (self.added, self.removed):
+                cell = cells.get(raw)
+                if cell is not None:
+                    left = [dot for dot in dots_of(cell) if not is_below(dot, limits)]
+                    _put_back(cells, raw, as_cell(left))
+
+    def settled(self, limits: Mapping[int, int]) -> dict[int, int]:
+        """The highest limits within ``limits`` that ``settle`` may take now without showing anything that loses."""
+        limits, lowered = dict(limits), True
+        while lowered:
+            lowered = False
+            for raw, cell in self.removed.items():
+                others = [dot for dot in self.at(raw) if not is_below(dot, limits)]
+                if others:
+                    for dot in dots_of(cell):
+                        if is_below(dot, limits):
+                            limits[dot & INDEX_MASK] = (dot >> INDEX_BITS) - 1
+                            lowered = True
+        highest: dict[int, int] = {}
+        for raw in self.removed:
+            for dot in self.at(raw):
+                if is_below(dot, limits):
+                    index = dot & INDEX_MASK
+                    highest[index] = max(dot >> INDEX_BITS, highest.get(index, 0))
+        return highest
+
+    def garbage(self) -> Any:
+        return bool(self.removed)
+
+    def forgetting(self, found: Any, clock: Clock, path: Path, doc: Document) -> Iterator[tuple[Op, int]]:
+        limits = self.settled(dict(enumerate(clock)))
+        if limits:
+            yield (
+                self._settle(path, write_limits(limits, doc)),
+                sum(all(is_below(dot, limits) for dot in self.at(raw)) for raw in self.removed),
+            )
 
     def is_live(self) -> bool:
         return any(raw not in self.removed for raw in self.added)
@@ -290,6 +355,11 @@ class StrictSet(Set):
         self._doc.write(self._put(self._wire, raw, present, seen))
 
 
+def is_below(dot: Dot, limits: Mapping[int, int]) -> bool:
+    """Whether ``dot`` is one of those the sequences in ``limits`` count."""
+    return dot >> INDEX_BITS <= limits.get(dot & INDEX_MASK, 0)
+
+
 def _removed(cells: Cells, by: Dot, seen: Seen) -> Cells:
     kept = {}
     for raw, cell in cells.items():
@@ -328,7 +398,7 @@ def _freeze(cells: Cells, names: Names) -> list[Any]:
     for raw in elements:
         cell = cells[raw]
         if type(cell) is int:
-            dots += (ranks[cell & INDEX_MASK], cell >> 20)
+            dots += (ranks[cell & INDEX_MASK], cell >> INDEX_BITS)
         else:
             dots.append(names.flat(dots_of(cell)))
     return [elements, dots]

@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
+
 NODE_MAX = 32  # entries of a node; measured: 16 to 64 are the same, more makes ``list.index`` felt
 NODE_LOADED = 24  # entries of a node when a whole tree is made at once: room to grow
 
 
-class Span:
+class Span(msgspec.Struct, eq=False):  # made in C: there are many
     """A run of elements that one actor put in one after the other: ``first``, ``first`` + 1, … side by side.
 
-    ``parent`` says where the first one hangs in the tree of ``sequence``; each other one hangs to the right of the one
+    ``parent`` says where the first one hangs in the tree of ``fugue``; each other one hangs to the right of the one
     before it. ``content`` is a slice of what was put in; ``None`` once nothing of it shows, and then ``live`` is false.
     """
 
-    __slots__ = ("content", "first", "leaf", "live", "parent", "size")
-
-    def __init__(self, first: int, size: int, content: Any, parent: int, live: bool = True) -> None:
-        self.first, self.size, self.content, self.parent, self.live = first, size, content, parent, live
-        self.leaf: Node = NOWHERE
+    first: int
+    size: int
+    content: Any
+    parent: int
+    live: bool = True
+    leaf: Any = None  # the node that holds it
 
 
 class Node:
@@ -41,9 +44,6 @@ class Node:
             for node in below:
                 node.above = self
                 self.live += node.live
-
-
-NOWHERE = Node([], True)
 
 
 class Spans:

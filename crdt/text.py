@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, overload
+from typing import Annotated, Any, ClassVar, overload
+
+from msgspec import Meta
 
 from crdt.actors import ActorTable
-from crdt.causal import Needs, register
-from crdt.clock import INDEX_BITS, Dot
+from crdt.causal import SHORT_KEY, Needs, register
+from crdt.clock import INDEX_BITS
 from crdt.cursor import SequenceHandle
 from crdt.difference import Edit, difference
 from crdt.edits import Erase, Insert
 from crdt.errors import InvalidBytes, InvalidValue
-from crdt.sequence import ROOT, SequenceStore
+from crdt.fugue import ROOT
+from crdt.purge import Purge
+from crdt.sequence import SequenceStore
 from crdt.value import VALUE_BYTES_MAX
 
 CHUNK = VALUE_BYTES_MAX // 4  # as many code points surely fit
@@ -22,15 +25,14 @@ class InsertText(Insert, tag=11):
     """Put ``content`` in, at least one code point."""
 
     adds: ClassVar[bool] = True
-    content: str
-
-    def perform(self, store: TextStore, dot: Dot, refs: Sequence[int], stamp: int) -> None:
-        store.insert(dot, self.content, store.hook_of(self.place, dot, refs))
+    content: Annotated[str, Meta(min_length=1, max_length=VALUE_BYTES_MAX)]
 
     def check(self, needs: Needs) -> None:
-        Insert.check(self, needs)
+        path = self.path
+        if type(self.place) is not int or type(path) is not str or len(path) > SHORT_KEY:
+            self.check_place(needs)
         size = len(self.content)
-        if not size or (size > CHUNK and len(self.content.encode()) > VALUE_BYTES_MAX):
+        if size > CHUNK and len(self.content.encode()) > VALUE_BYTES_MAX:
             raise InvalidBytes("a text of no allowed length")
 
 
@@ -38,12 +40,17 @@ class EraseText(Erase, tag=12):
     """Remove code points."""
 
 
-@register(InsertText, EraseText)
+class PurgeText(Purge, tag=46):
+    """Forget removed code points, for good."""
+
+
+@register(InsertText, EraseText, PurgeText)
 class TextStore(SequenceStore):
     """A sequence of code points."""
 
     __slots__ = ()
     kind = "text"
+    _purge = PurgeText
     erase = SequenceStore.hide  # without asking where things were moved
 
     def content(self) -> str:
@@ -144,6 +151,8 @@ class Text(SequenceHandle):
 def _carried(base: str, now: str, edits: list[Edit]) -> list[Edit]:
     """Edits of ``base`` as edits of ``now``: on a sequence that went the same way, where each letter is found again."""
     store = TextStore()
+    store.names = ActorTable()
+    store.names.intern("whoever")
     size = len(base)
     if size:
         store.insert(1 << INDEX_BITS, base, ROOT)

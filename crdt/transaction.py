@@ -33,6 +33,8 @@ class Transaction:
         doc._settled()
         if doc.guard is not None:
             doc.guard()
+        if doc._root.closed:
+            doc.require_open()
         self._seq = doc._clock[doc.index] + 1
         self._stamp = doc.hlc.tick()
         doc._names, doc._refs = {}, []

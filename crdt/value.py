@@ -41,20 +41,17 @@ def pack(value: Value) -> bytes:
 def check_packed(raw: bytes) -> None:
     """Raise ``InvalidBytes`` unless ``raw`` is what ``pack`` makes. Time and memory bounded by ``VALUE_BYTES_MAX``."""
     size = len(raw)
-    if not 0 < size <= VALUE_BYTES_MAX:
-        raise InvalidBytes(f"a value of {size} bytes")
-    first = raw[0]
-    if first < 0x80 or first in (0xC0, 0xC2, 0xC3):
-        if size == 1:
+    if 1 < size <= 32 and raw[0] == 0x9F + size:
+        if raw[1:].isascii():
             return
-    elif first == 0xCD:
-        if size == 3 and raw[1]:
+    elif size == 1:
+        first = raw[0]
+        if first < 0x80 or first > 0xDF or first in (0xC0, 0xC2, 0xC3):
             return
-    elif first == 0xCC:
-        if size == 2 and raw[1] > 0x7F:
-            return
-    elif 0xA0 <= first <= 0xBF and size == first - 0x9F and raw[1:].isascii():
+    elif size == 3 and raw[0] == 0xCD and raw[1]:
         return
+    elif not 0 < size <= VALUE_BYTES_MAX:
+        raise InvalidBytes(f"a value of {size} bytes")
     try:
         if pack(_decode(raw)) == raw:
             return

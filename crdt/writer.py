@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from crdt.actors import ActorTable, check_actor
 from crdt.causal import Op, Path, Store, as_keys
 from crdt.change import CHANGE_BYTES_MAX, NO_NAMES, Change
 from crdt.clock import INDEX_BITS, INDEX_MASK, SEQ_MAX, Dot
-from crdt.errors import ActorReused, ChangeTooLarge, CrdtError, InvalidValue, TransactionOpen, TypeClash
+from crdt.errors import ActorReused, ChangeTooLarge, CrdtError, InvalidValue, LogClosed, TransactionOpen, TypeClash
 from crdt.history import History
 from crdt.hlc import Hlc
 from crdt.map import MapStore
+from crdt.retirement import Retire, Root
 from crdt.transaction import Transaction
+
+if TYPE_CHECKING:
+    from crdt.garbage import Census
 
 NAMES_UNCHECKED = 512  # a change that names fewer actors than this surely fits, if it writes one value
 
@@ -29,11 +33,12 @@ class Writer:
         self.hlc: Final = Hlc(clock_ms)
         self.on_change = on_change
         self.guard: Callable[[], None] | None = None
-        self._root = MapStore(self.actors)
+        self._root = Root(self.actors)
         self._clock: list[int] = []  # operations seen, by actor number
         self._history: History | None = History() if keep_history else None
         self._transaction: Transaction | None = None
         self._digest: str | None = None
+        self._census: Census | None = None
         self._become(actor)
 
     def _become(self, actor: str) -> None:
@@ -41,6 +46,7 @@ class Writer:
             self.actor = check_actor(actor)
         except ValueError as wrong:
             raise InvalidValue(str(wrong)) from None
+        self._census = None  # its answers were to another name
         self.index = self._intern(actor)  # this document's own number
         # Clock entries that changed since the own previous change; at first, all there are.
         self._news: dict[int, None] = {
@@ -67,6 +73,8 @@ class Writer:
         try:
             if self.guard is not None:
                 self.guard()
+            if self._root.closed:
+                self.require_open()
             store = op.store
             if store is not None and not checked:
                 self.target(op.path, store)
@@ -149,12 +157,61 @@ class Writer:
             node = slot
         return node
 
+    def require_open(self) -> None:
+        """Raise ``LogClosed`` if this document's own log is."""
+        if self.index in self._root.closed:
+            raise LogClosed({self.actor: self._root.closed[self.index]}, {}, ": this actor was retired; renew it")
+
+    @property
+    def retired(self) -> dict[str, int]:
+        """Where the logs of retired actors end."""
+        return {self.actors.names[index]: seq for index, seq in self._root.closed.items()}
+
+    @property
+    def overtaken(self) -> list[str]:
+        """Retired actors of whom more was taken in here than where their log was closed: ``retire`` them again, or the
+        others never take that in."""
+        closed = self._root.closed
+        if not closed or self.index in closed:
+            return []
+        return [self.actors.names[index] for index, seq in closed.items() if self._clock[index] > seq]
+
+    def retire(self, *actors: str) -> None:
+        """Close the logs of these actors, for everybody, at what was taken in of them here: a change like any other.
+
+        What they wrote beyond that is refused from then on (``LogClosed``), but for what somebody else has taken in
+        already. What was kept only for their late return can then go: see ``collect``. Their owners write under new
+        actors. Nothing is written for those that are closed there already. Raises ``InvalidValue`` for the own actor,
+        and for one of whom nothing was seen.
+        """
+        self._settled()
+        if self.actor in actors:
+            raise InvalidValue(f"{self.actor} writes here: renew it, then retire the old one")
+        ends: dict[int, int] = {}
+        for actor in actors:
+            index = self.actors.find(actor)
+            if index is None or not self._clock[index]:
+                raise InvalidValue(f"nothing of {actor} was seen, so there is no log to close")
+            if self._clock[index] > self._root.closed.get(index, 0):
+                ends[index] = self._clock[index]
+        if ends:
+            self.seen(())
+            self.write(
+                Retire("", [each for i, seq in ends.items() for each in (self.refer(self.actors.names[i]), seq)])
+            )
+
     def renew(self, actor: str) -> None:
         """Write under a new actor from now on, from sequence 1: the old log could not go on (restored backup).
 
-        Raises ``ActorReused`` if ``actor`` wrote before.
+        Raises ``ActorReused`` if ``actor`` wrote before, and ``LogClosed`` if the own log was retired and this document
+        holds more of retired logs than the others take in: then load a snapshot of theirs.
         """
         self._settled()
+        if self.index in self._root.closed:
+            ends = self.retired
+            beyond = {name: (end + 1, self._count(name)) for name, end in ends.items() if self._count(name) > end}
+            if beyond:
+                raise LogClosed(ends, beyond, ": load a snapshot of somebody else's as a new actor")
         known = self.actors.find(actor)
         if known is not None and (self._clock[known] or known == self.index):
             raise ActorReused(actor, self._clock[known])
@@ -169,16 +226,22 @@ class Writer:
 
     def _opened(self, path: Path, store: type[Store] | None) -> Any:
         """The object at ``path``, made at need; for no ``store`` the map that holds the last key."""
-        parent, key = self._root, path
-        if type(path) is not str:
+        parent: MapStore = self._root
+        key: Any
+        if type(path) is str:
+            key = path
+        else:
             key = path[-1]
-            for each in path[:-1]:
-                below = parent.children.get(each)
-                parent = below if below.__class__ is MapStore else parent.open(each, MapStore)
+            above = path[0]
+            below = parent.children.get(above)
+            parent = below if below.__class__ is MapStore else parent.open(above, MapStore)
+            if len(path) > 2:
+                for above in path[1:-1]:
+                    parent = parent.open(above, MapStore)
         if store is None:
             return parent
-        slot = parent.children.get(key)  # type: ignore[arg-type]
-        return slot if slot.__class__ is store else parent.open(key, store)  # type: ignore[arg-type]
+        slot = parent.children.get(key)
+        return slot if slot.__class__ is store else parent.open(key, store)
 
     def _commit(self, ops: tuple[Op, ...] | list[Op], seq: int, stamp: int) -> None:
         names = self._names
@@ -189,6 +252,7 @@ class Writer:
         if names:
             self._names, self._refs = {}, []
         self._clock[self.index] = seq + change.count - 1
+        self._root.is_asked = False
         self._stamp = stamp
         self._digest = None
         if self._history is not None:
@@ -212,6 +276,10 @@ class Writer:
         if index >= len(self._clock):
             self._clock += [0] * (index + 1 - len(self._clock))
         return index
+
+    def _count(self, actor: str) -> int:
+        index = self.actors.find(actor)
+        return 0 if index is None else self._clock[index]
 
     def _settled(self) -> None:
         if self._transaction is not None:

@@ -139,6 +139,12 @@ class Prune(LinkMessage, frozen=True, tag=23):
     origin: ORIGIN
 
 
+class Listen(LinkMessage, frozen=True, tag=33):
+    """Tell me by ``IHave`` what you do not push to me (``on``), or no longer. Off when a link comes up."""
+
+    on: bool
+
+
 class Digest(LinkMessage, frozen=True, tag=24):
     """Hash of all logs I hold, their sequences and chain heads. Unequal: answered by ``Vector``."""
 
@@ -339,7 +345,7 @@ class UnknownKind(LinkMessage, frozen=True, tag=60):
 AnyMessage: TypeAlias = (
     Rumour | Records | Probe | ProbeAck | ProbeFor | ProbeVerdict
     | Contact | Shuffle | Disconnect
-    | IHave | Graft | Prune | Digest | Vector | Want | SnapshotPart | Durable | ConfirmAsk | DurableAsk
+    | IHave | Graft | Prune | Listen | Digest | Vector | Want | SnapshotPart | Durable | ConfirmAsk | DurableAsk
     | Evidence | Gone
     | Send | Request | Reply | Abandon | StreamOpen | StreamItem | StreamGrant | StreamEnd | StreamStop
     | Post | Receipt | Relayed | UnknownKind

@@ -198,9 +198,9 @@ class Runtime:
     async def _drain(self) -> None:
         """Let the lanes take what was queued for them, for a moment: a program that publishes and ends is heard."""
         until = self.env.mono() + self._drain_ns
-        lanes = (Lane.DIRECT, Lane.BROADCAST)
-        while self.env.mono() < until and any(
-            link.queued(lane) for link in self.dialer.links.values() for lane in lanes
+        lanes = (Lane.DIRECT, Lane.BROADCAST, Lane.SYNC)  # what was refused there goes out here
+        while self.env.mono() < until and (
+            self.stack.tree.is_behind or any(link.queued(lane) for link in self.dialer.links.values() for lane in lanes)
         ):
             await self.env.sleep(DRAIN_LOOK_S)
 
@@ -229,6 +229,8 @@ class Runtime:
 
     def _perform(self, effect: do.Effect, cause: do.Event) -> None:
         match effect:
+            case do.SetTimer(key, after_ns):
+                self._set_timer(key, after_ns)
             case do.Send(peer, message, lane):
                 self._send(peer, message, lane)
             case do.Push(peers):
@@ -236,8 +238,6 @@ class Runtime:
                 self._push(cause, peers)
             case do.Serve(peer, slot, after):
                 self._serve(peer, slot, after)
-            case do.SetTimer(key, after_ns):
-                self._set_timer(key, after_ns)
             case do.CancelTimer(key):
                 if timer := self._timers.pop(key, None):
                     timer.cancel()
@@ -351,7 +351,7 @@ class Runtime:
             link.consumed(lane, len(raw))
             return
         match message:
-            case Probe() | ProbeAck():
+            case Probe() | ProbeAck():  # most of what comes when nobody writes
                 self._receive(peer, message)
             case UnknownKind():
                 self._dropped["a kind of message a peer does not know"] += 1
@@ -477,14 +477,16 @@ class Runtime:
             if serving.wanted:
                 slot, after = next(iter(serving.wanted.items()))
                 del serving.wanted[slot]
-                self._read(serving, slot, after)
+                self._read(peer, serving, slot, after)
 
-    def _read(self, serving: _Serving, slot: do.Slot, after: int) -> None:
+    def _read(self, peer: NodeId, serving: _Serving, slot: do.Slot, after: int) -> None:
         if self.topics.holds(slot):
             parts, last = self.topics.serve(slot, after, SERVE_BYTES)
             if parts:
                 serving.ready.extend(parts)
                 serving.wanted[slot] = last
+            else:
+                self.feed(do.Served(peer, slot, after))
             return
         frames = self.spaces.frames_after(slot, after, SERVE_BYTES)
         if frames is None:
@@ -496,6 +498,8 @@ class Runtime:
         elif frames:
             serving.ready.extend(frames)
             serving.wanted[slot] = self.spaces.last_of(frames[-1])
+        else:
+            self.feed(do.Served(peer, slot, after))
 
     def _snapshot_parts(self, stream: str, whole: bytes) -> list[bytes]:
         self._transfer += 1

@@ -58,6 +58,11 @@ class Outcome:
             f"{each.key} {each.text}: {'left out' if each.muted else f'bit {each.fired} times'}"
             for each in world.faults
         ]
+        lines += [
+            f"{each.began / 1e9:8.3f} s  demanded: {each.name} within {each.within:g} s: "
+            + (f"held after {each.took:.3f} s" if each.held else "did not hold")
+            for each in world.demands
+        ]
         return lines
 
     def plan(self) -> Plan:
@@ -71,7 +76,7 @@ class Outcome:
             faults=tuple(world.planned) if world.planned else world.plan.faults,
             left_out=world.plan.left_out,
             operations=frozenset(world.operations) if world.operations else None,
-            waits=world.plan.waits,
+            waits={**world.plan.waits, **world.stretched},
             broke=self.broke,
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import heapq
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from itertools import count
 from random import Random
@@ -134,6 +135,7 @@ class Box:
                     if last > after:
                         self.send_frame(peer, slot, first, Head(last, digest))
                     first = last + 1
+                self.later(0, lambda: self.run(fx.Served(peer, slot, first - 1)))
             case fx.SetTimer(key, after_ns):
                 assert after_ns >= 0
                 self.timers[key] = generation = next(self.wire.ticket)
@@ -188,6 +190,7 @@ class Box:
         if end is None:
             return
         self.wire.messages += 1
+        self.wire.kinds[type(message)] += 1
         self.wire.say(f"{self.name}>{end.peer.name}  {self.wire.message_text(message)}")
         raw = encode(message)
         self.wire.carry(end, lambda other: self.wire.feed(other, fx.Received(self.id, decode(self.id, raw))))
@@ -266,6 +269,7 @@ class Wire:
         self.lines: list[str] = []
         self.recording = False
         self.frames = self.dials = self.messages = 0
+        self.kinds: Counter[type[LinkMessage]] = Counter()  # of messages sent
         names = list(names)
         keys = [Identity(hashlib.sha256(f"key {at}".encode()).digest(), QuickSuite()) for at in range(len(names))]
         keys.sort(key=lambda identity: identity.id)  # so that a dials before b

@@ -30,8 +30,9 @@ CORES = (
     "transport/address.py", "transport/discovery/scoutcore.py",
     "transport/link.py", "transport/dialer.py",  # on callbacks alone
     "mesh/config.py", "mesh/state/config.py", "mesh/messaging/config.py", "mesh/messaging/pattern.py",
-    "mesh/messaging/window.py", "mesh/messaging/once.py", "mesh/messaging/context.py", "mesh/errors.py", "mesh/messages.py", "mesh/protocol/*",
+    "mesh/messaging/window.py", "mesh/errors.py", "mesh/messages.py", "mesh/protocol/*",
     "mesh/agents/scheduler.py", "mesh/agents/task.py",
+    "mesh/messaging/once.py", "mesh/messaging/context.py",
     "mesh/cli/doctor.py", "mesh/cli/values.py", "mesh/cli/requests.py",
 )  # fmt: skip
 

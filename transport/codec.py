@@ -8,6 +8,7 @@ are constants of the protocol, since nodes must agree on what is valid.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, Union, cast
 
@@ -26,6 +27,8 @@ Value: TypeAlias = Union[bool, int, float, str, bytes, "Sequence[Value]", "Mappi
 _PLAIN = frozenset((bool, type(None), bytes, str, int))  # nothing to check that the encoder does not
 _TEXT = frozenset((str,))
 _CONTAINER_HEADS = bytes((*range(0x80, 0xA0), *range(0xDC, 0xE0)))
+# Of what msgpack and the encoder let pass: what may be a byte string (as a key it is no value), or a NaN's first bytes.
+_NEEDS_A_LOOK = re.compile(rb"[\xc4-\xc6]|\xcb[\x7f\xff]")
 _decode = msgspec.msgpack.Decoder().decode
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode  # the same bytes as ``crdt.value``
 
@@ -55,13 +58,17 @@ def decode_value(raw: bytes) -> Value:
     if raw[0] not in _CONTAINER_HEADS:
         return _decode_plain(raw)
     # Bytes that look like a container's head are at least as many as containers: nearly always few, so no scan.
-    if len(raw) - len(raw.translate(None, _CONTAINER_HEADS)) > CONTAINERS_MAX:
+    heads = len(raw) - len(raw.translate(None, _CONTAINER_HEADS))
+    if heads > CONTAINERS_MAX:
         _scan(raw)
     try:
         value = msgpack.unpackb(raw, strict_map_key=True, ext_hook=_no_extension, max_ext_len=0)
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError, MemoryError) as wrong:
         raise ValueRefused(f"bytes that are no value ({type(wrong).__name__})") from None
-    if encode_value(value) != raw:
+    # So few heads cannot nest too deep, and without such bytes there is no NaN and no key that is bytes.
+    if heads > DEPTH_MAX or _NEEDS_A_LOOK.search(raw):
+        _check(value, 0, CONTAINERS_MAX, "")
+    if _encode(value) != raw:
         raise ValueRefused("an encoding that is not the canonical one")
     return cast(Value, value)
 
@@ -72,8 +79,13 @@ def _decode_plain(raw: bytes) -> Value:
         value: Value = _decode(raw)
     except (msgspec.MsgspecError, ValueError) as wrong:
         raise ValueRefused(f"bytes that are no value ({type(wrong).__name__})") from None
-    # What is not plain is a float, or no value here at all (an extension, a date): ``encode_value`` knows.
-    if (_encode(value) if type(value) in _PLAIN else encode_value(value)) != raw:
+    kind = type(value)
+    if kind is bytes:  # its length says which header is the shortest, without a copy
+        size = len(value)  # type: ignore[arg-type]
+        is_canonical = len(raw) == size + (2 if size < 1 << 8 else 3 if size < 1 << 16 else 5)
+    else:  # what is not plain is a float, or no value here at all (an extension, a date): ``encode_value`` knows
+        is_canonical = (_encode(value) if kind in _PLAIN else encode_value(value)) == raw
+    if not is_canonical:
         raise ValueRefused("an encoding that is not the canonical one")
     return value
 
@@ -81,29 +93,35 @@ def _decode_plain(raw: bytes) -> Value:
 def _check(value: Any, depth: int, containers: int, path: str) -> int:
     """Raise unless ``value`` obeys the rules that the encoder does not know; how many containers are left."""
     kind = type(value)
-    if kind in _PLAIN:
-        return containers
-    if kind is float:
-        if math.isnan(value):
-            raise ValueRefused("NaN equals nothing, so it is no value", path)
-        return containers
     if kind is not list and kind is not dict and kind is not tuple:
-        raise ValueRefused(f"{kind.__name__} is no value; use None, bool, int, float, str, bytes, list or dict", path)
+        _check_one(value, path)
+        return containers
     if not containers:
         raise ValueRefused(f"a value has at most {CONTAINERS_MAX} lists and dicts in all")
     if depth >= DEPTH_MAX:
         raise ValueRefused(f"lists and dicts nest at most {DEPTH_MAX} deep")
     containers -= 1
-    if kind is dict:
-        if not _TEXT.issuperset(map(type, value)):
-            raise ValueRefused("a dict's keys are str", path)
-        if not _PLAIN.issuperset(map(type, value.values())):
-            for key, each in value.items():
-                containers = _check(each, depth + 1, containers, f"{path}.{key[:40]}" if depth < 3 else path)
-    elif not _PLAIN.issuperset(map(type, value)):
-        for at, each in enumerate(value):
-            containers = _check(each, depth + 1, containers, f"{path}[{at}]" if depth < 3 else path)
+    if kind is dict and not _TEXT.issuperset(map(type, value)):
+        raise ValueRefused("a dict's keys are str", path)
+    members = value.values() if kind is dict else value
+    if _PLAIN.issuperset(map(type, members)):
+        return containers
+    for at, each in value.items() if kind is dict else enumerate(value):
+        kind_of_each = type(each)
+        if kind_of_each in _PLAIN or (kind_of_each is float and each == each):
+            continue
+        place = f".{str(at)[:40]}" if kind is dict else f"[{at}]"
+        containers = _check(each, depth + 1, containers, path + place if depth < 3 else path)
     return containers
+
+
+def _check_one(value: Any, path: str) -> None:
+    kind = type(value)
+    if kind is float:
+        if math.isnan(value):
+            raise ValueRefused("NaN equals nothing, so it is no value", path)
+    elif kind not in _PLAIN:
+        raise ValueRefused(f"{kind.__name__} is no value; use None, bool, int, float, str, bytes, list or dict", path)
 
 
 def _no_extension(code: int, data: bytes) -> Value:

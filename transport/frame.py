@@ -112,20 +112,29 @@ def seal(
 ) -> SignedFrame:  # fmt: skip
     """Sign ``items`` (each encoded already) as the frame that follows ``previous`` in this node's log ``log``.
 
-    Raises ``ValueError`` past ``FRAME_BYTES_MAX``, ``ITEMS_MAX`` or ``STREAM_BYTES_MAX``; nothing is kept.
+    Raises ``ValueError`` past ``FRAME_BYTES_MAX``, ``ITEMS_MAX`` or ``STREAM_BYTES_MAX``, and ``FrameInvalid`` for
+    counts that are out of bounds; nothing is kept.
     """
     name = stream.encode()
     if not 0 < len(name) <= STREAM_BYTES_MAX or not 0 < len(items) <= ITEMS_MAX:
         raise ValueError(f"a frame has 1 to {ITEMS_MAX} items and a stream name of 1 to {STREAM_BYTES_MAX} bytes")
+    _check_counts(first, len(items), count, hlc)
+    origin = Origin.of(identity.id, log)
     header = _HEADER.pack(
-        VERSION, kind, mesh.tag, identity.id + log, first, len(items), count, hlc, previous, len(name)
+        VERSION, kind, mesh.tag, origin, first, len(items), count, hlc, previous, len(name)
     )  # fmt: skip
     body = array_header(len(items)) + b"".join(items)
     head = header + name
     if len(head) + len(body) + SIGNATURE_BYTES > FRAME_BYTES_MAX:
         raise ValueError(f"a frame has at most {FRAME_BYTES_MAX} bytes")
-    signature = identity.sign(PURPOSE, mesh.id, head + hashlib.sha256(body).digest())
-    return parse(head + body + signature)
+    signed = head + hashlib.sha256(body).digest()
+    signature = identity.sign(PURPOSE, mesh.id, signed)
+    frame = SignedFrame()
+    frame.raw, frame.kind, frame.mesh_tag, frame.origin = head + body + signature, kind, mesh.tag, origin
+    frame.stream, frame.first, frame.items, frame.count = stream, first, len(items), count
+    frame.hlc, frame.previous, frame._body_at, frame._signed = hlc, previous, len(head), signed
+    frame.digest = hashlib.sha256(signed + signature).digest()[:HASH_BYTES]
+    return frame
 
 
 def parse(raw: bytes) -> SignedFrame:
@@ -136,8 +145,7 @@ def parse(raw: bytes) -> SignedFrame:
     body_at = _HEADER.size + name_len
     if version != VERSION or not 0 < name_len <= STREAM_BYTES_MAX or len(raw) <= body_at + SIGNATURE_BYTES:
         raise FrameInvalid(None, "a frame of another version or shape")
-    if not 0 < items <= ITEMS_MAX or not items <= count or first < 1 or first + count > 1 << 42 or hlc >= 1 << 63:
-        raise FrameInvalid(None, "a frame whose counts or clock are out of bounds")
+    _check_counts(first, items, count, hlc)
     frame = SignedFrame()
     try:
         frame.stream = str(raw[_HEADER.size : body_at], "utf-8")
@@ -149,6 +157,11 @@ def parse(raw: bytes) -> SignedFrame:
     frame._signed = raw[:body_at] + hashlib.sha256(raw[body_at:-SIGNATURE_BYTES]).digest()
     frame.digest = hashlib.sha256(frame._signed + raw[-SIGNATURE_BYTES:]).digest()[:HASH_BYTES]
     return frame
+
+
+def _check_counts(first: int, items: int, count: int, hlc: int) -> None:
+    if not 0 < items <= ITEMS_MAX or not items <= count or first < 1 or first + count > 1 << 42 or hlc >= 1 << 63:
+        raise FrameInvalid(None, "a frame whose counts or clock are out of bounds")
 
 
 def parse_stub(raw: bytes) -> SignedFrame:

@@ -1,7 +1,7 @@
 """From a conduit to a link: the handshake over it, then lanes over it. Callbacks only: no task, no await.
 
-``establish`` works on any conduit: a WebSocket, a pair in memory, a simulated one. The first frame after a quiet turn of
-the loop goes at once; as long as each turn brings more, they are gathered, one message a turn. The conduit's backlog
+``establish`` works on any conduit: a WebSocket, a pair in memory, a simulated one. The first frame after a quiet turn
+of the loop goes at once; as long as each turn brings more, they are gathered, one message a turn. The conduit's backlog
 sets the pace, so that what is urgent waits behind 256 KiB at the most.
 """
 

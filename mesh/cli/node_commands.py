@@ -37,6 +37,9 @@ def up(
     if secret_file is not None and is_open:
         raise click.UsageError("--secret-file and --open exclude each other")
     gc.disable()  # nothing of what is imported now is garbage: 50 ms less until the node is ready, which turns it on
+    from transport.system import fetch_ahead
+
+    fetch_ahead()
     from mesh.cli.up import Wish, main
 
     main(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias, assert_never
 
-from mesh.messages import Probe, ProbeFor, ProbeVerdict
+from mesh.messages import Probe, ProbeAck, ProbeFor, ProbeVerdict
 from mesh.protocol.effects import CancelTimer, CloseLink, Effect, Send, SetTimer
 from mesh.protocol.watch import Stage, Watch
 from transport.base import MILLISECOND
@@ -22,6 +22,7 @@ from transport.identity import NodeId
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProberConfig:
     quiet_ms: int = 400  # nothing heard for so long: probe. DESIGN: frozen seen in 2-2.5 s
+    second_ms: int = 100  # so much longer waits who asked last: else both ends of an idle link ask at the same time
     probe_floor_ms: int = 100  # least wait for an answer: a busy interpreter answers late, not never
     probe_cap_ms: int = 1000  # most, before the health multiplier: a bad estimate must not blind the detector
     indirect_peers: int = 3  # SWIM's k; memberlist's setting
@@ -52,8 +53,12 @@ class Prober:
     """One ``Watch`` a link, which goes with it. ``health`` is Lifeguard's awareness of oneself: 0 is healthy, and
     every time-out is stretched by 1 + health."""
 
-    def __init__(self, me: NodeId, config: ProberConfig, rng: Random, is_present: Callable[[NodeId], bool]) -> None:
-        self.me, self._config, self._rng, self._is_present = me, config, rng, is_present
+    def __init__(
+        self, me: NodeId, config: ProberConfig, rng: Random, *, is_present: Callable[[NodeId], bool],
+        is_alive: Callable[[NodeId], bool],
+    ) -> None:  # fmt: skip
+        self.me, self._config, self._rng = me, config, rng
+        self._is_present, self._is_alive = is_present, is_alive
         self.watches: dict[NodeId, Watch] = {}
         self.health = 0
         self._number = 0
@@ -78,8 +83,8 @@ class Prober:
     # -- links -------------------------------------------------------------------------------------------------------
 
     def on_link_up(self, peer: NodeId, rtt_ns: int, now: int) -> list[ProberEffect]:
-        watch = self.watches[peer] = Watch(peer, rtt_ns, now)
-        return [self._arm(watch, self._config.quiet_ms * MILLISECOND, now)]
+        watch = self.watches[peer] = Watch(peer, rtt_ns, now, asks_first=self.me < peer)
+        return [self._arm(watch, self._quiet_ns(watch), now)]
 
     def on_link_closed(self, peer: NodeId, verdict: str) -> list[ProberEffect]:
         """``verdict`` is what those who asked about ``peer`` are told."""
@@ -103,6 +108,9 @@ class Prober:
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
+    def _quiet_ns(self, watch: Watch) -> int:
+        return (self._config.quiet_ms + (0 if watch.asks_first else self._config.second_ms)) * MILLISECOND
+
     def _timeout(self, watch: Watch) -> int:
         low, high = self._config.probe_floor_ms * MILLISECOND, self._config.probe_cap_ms * MILLISECOND
         return min(high, max(low, watch.timeout_ns)) * (1 + self.health)
@@ -114,6 +122,7 @@ class Prober:
     def _probe(self, watch: Watch, now: int) -> list[ProberEffect]:
         number = self.number()
         watch.probed(number, now)
+        watch.asks_first = False
         return [Send(watch.peer, Probe(number)), self._arm(watch, self._timeout(watch), now)]
 
     def on_due(self, peer: NodeId, now: int) -> list[ProberEffect]:
@@ -121,32 +130,34 @@ class Prober:
         watch = self.watches.get(peer)
         if watch is None:
             return []
-        quiet_ns = self._config.quiet_ms * MILLISECOND
         if now - watch.due > self._config.late_ms * MILLISECOND:
             return self._probe(watch, now)  # we slept, not they: ask again before doubting
-        if watch.heard >= watch.probed_at:
-            watch.stage = Stage.QUIET  # answered, or there was no need to ask
-            if now - watch.heard < quiet_ns:
-                return [self._arm(watch, watch.heard + quiet_ns - now, now)]
         match watch.stage:
-            case Stage.QUIET | Stage.SUSPECTED:
-                suspected = watch.stage is Stage.SUSPECTED
+            case Stage.QUIET:
+                quiet_ns = self._quiet_ns(watch)
+                if now - watch.heard < quiet_ns:
+                    return [self._arm(watch, watch.heard + quiet_ns - now, now)]
+                return self._probe(watch, now)
+            case Stage.SUSPECTED:
+                if self._is_alive(peer) and self._is_silent(watch, now):
+                    return [CloseLink(peer, "timeout")]  # it refuted, so others reach it
                 out = self._probe(watch, now)
-                if suspected:
-                    watch.stage = Stage.SUSPECTED
-                    out[-1] = self._arm(watch, quiet_ns, now)
+                watch.stage = Stage.SUSPECTED
+                out[-1] = self._arm(watch, self._config.quiet_ms * MILLISECOND, now)
                 return out
             case Stage.PROBED:
                 return self._ask_others(watch, now)
             case Stage.ASKED:
                 if "alive" in watch.verdicts.values() or not self._is_present(peer):
-                    if now - watch.heard > self.stretched(self._config.link_silent_ms):
-                        return [CloseLink(peer, "timeout")]  # it may live, this link does not; a new one is dialled
-                    return self._probe(watch, now)
+                    return [CloseLink(peer, "timeout")] if self._is_silent(watch, now) else self._probe(watch, now)
                 watch.stage = Stage.SUSPECTED
-                return [Silent(peer), self._arm(watch, quiet_ns, now)]
+                return [Silent(peer), self._arm(watch, self._config.quiet_ms * MILLISECOND, now)]
             case _:
                 assert_never(watch.stage)
+
+    def _is_silent(self, watch: Watch, now: int) -> bool:
+        """For so long that, where the peer lives, this link does not: a new one is dialled."""
+        return now - watch.heard > self.stretched(self._config.link_silent_ms)
 
     def _ask_others(self, watch: Watch, now: int) -> list[ProberEffect]:
         """No answer: ask again, and through k others (SWIM 4.1)."""
@@ -165,7 +176,21 @@ class Prober:
         if watch is None:
             return []
         watch.heard = now
-        return self._answer(watch, "alive")
+        if watch.stage is Stage.QUIET and not watch.askers:
+            return []  # the usual case; the timer looks at ``heard`` when it rings
+        out = self._answer(watch, "alive")
+        if watch.stage is not Stage.QUIET:
+            watch.stage = Stage.QUIET
+            out.append(self._arm(watch, self._quiet_ns(watch), now))
+        return out
+
+    def on_probe(self, peer: NodeId, number: int, now: int) -> list[ProberEffect]:
+        """``peer`` wants to know whether this node lives. Next time it is this end's turn to ask; who asked at the
+        same time go by their keys."""
+        if watch := self.watches.get(peer):
+            crossed = now - watch.probed_at < self._config.quiet_ms * MILLISECOND
+            watch.asks_first = self.me < peer if crossed else True
+        return [Send(peer, ProbeAck(number))]
 
     def on_ack(self, peer: NodeId, number: int, now: int) -> None:
         """``peer`` answered a probe."""

@@ -6,7 +6,7 @@ then repair. Changes of membership reach the overlay as ``MemberChanged``, insid
 
 from __future__ import annotations
 
-from collections.abc import KeysView
+from collections.abc import Hashable, KeysView
 from dataclasses import dataclass, field
 from random import Random
 from typing import assert_never
@@ -17,6 +17,7 @@ from mesh.messages import (
     Graft,
     IHave,
     LinkMessage,
+    Listen,
     Probe,
     ProbeAck,
     ProbeFor,
@@ -45,6 +46,7 @@ from mesh.protocol.effects import (
     PushRefused,
     Received,
     Repeated,
+    Served,
     Slot,
     Started,
     TimerFired,
@@ -83,7 +85,8 @@ class Stack:
         self.overlay = HyParView(self.me, config.hyparview, rng)
         self.logs = Logs(config.antientropy.claims_max)
         self.tree = Plumtree(
-            self.me, config.plumtree, self.logs, rtt_ns=self.swim.rtt_ns, is_full_mesh=self._is_full_mesh
+            self.me, config.plumtree, self.logs, rtt_ns=self.swim.rtt_ns, is_full_mesh=self._is_full_mesh,
+            is_short=self._is_short,
         )  # fmt: skip
         self._left = False
         self.members_version = 0  # counts changes of the member table, also those that are no news to observers
@@ -91,6 +94,9 @@ class Stack:
 
     def _is_full_mesh(self) -> bool:
         return self.overlay.is_full_mesh
+
+    def _is_short(self) -> bool:
+        return self.overlay.is_short
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -139,8 +145,19 @@ class Stack:
         match event:
             case _ if self._left:  # it said goodbye: nothing it learns now is its to tell
                 return self.overlay.handle(event, now) if isinstance(event, LinkClosed) else []
-            case Received(peer) | PushRefused(peer) | Repeated(peer) | Gap(peer) if peer not in self.links:
-                return []  # of a link that ended meanwhile
+            case Received(peer, message):
+                return self._on_message(event, peer, message, now) if peer in self.links else []
+            case TimerFired(key):
+                return self._on_timer(event, key, now)
+            case Heard():
+                return self._swim(event, now)
+            case Held(slot, _, head, source, _):
+                self.logs.held(slot, head, source)
+                return [*self.tree.handle(event, now), *self.repair.handle(event, now)]
+            case PushRefused(peer) | Served(peer) | Repeated(peer) | Gap(peer):
+                if peer not in self.links:
+                    return []  # of a link that ended meanwhile
+                return [*self.tree.handle(event, now), *self.repair.watch()]
             case Started():
                 return [*self._swim(event, now), *self.overlay.handle(event, now), *self.repair.handle(event, now)]
             case LinkUp(peer):
@@ -158,28 +175,11 @@ class Stack:
                 return self.overlay.handle(event, now)
             case DialRefused():
                 return self._swim(event, now)
-            case Heard():
-                return self._swim(event, now)
             case Arriving():
                 return self.repair.handle(event, now)
-            case Received(peer, message):
-                return self._swim(event, now) + self._on_message(event, peer, message, now)
-            case Held(slot, _, head, source, _):
-                self.logs.held(slot, head, source)
-                return [*self.tree.handle(event, now), *self.repair.handle(event, now)]
-            case PushRefused() | Repeated() | Gap():
-                return [*self.tree.handle(event, now), *self.repair.watch()]
             case Forked(origin):
                 self.logs.fork(origin)
                 return [*self.tree.handle(event, now), *self.repair.handle(event, now)]
-            case TimerFired(("tree", *_)):
-                return [*self.tree.handle(event, now), *self.repair.watch()]
-            case TimerFired(("repair", *_)):
-                return self.repair.handle(event, now)
-            case TimerFired(("overlay", *_)):
-                return self.overlay.handle(event, now)
-            case TimerFired():
-                return self._swim(event, now)
             case Leave():
                 self._left = True
                 out = [*self.tree.handle(event, now), *self.repair.handle(event, now)]
@@ -187,26 +187,37 @@ class Stack:
             case _:
                 assert_never(event)
 
+    def _on_timer(self, event: TimerFired, key: Hashable, now: int) -> list[Effect]:
+        match key[0] if isinstance(key, tuple) and key else None:
+            case "tree":
+                return [*self.tree.handle(event, now), *self.repair.watch()]
+            case "repair":
+                return self.repair.handle(event, now)
+            case "overlay":
+                return self.overlay.handle(event, now)
+            case _:
+                return self._swim(event, now)
+
     def _on_message(self, event: Received, peer: NodeId, message: LinkMessage, now: int) -> list[Effect]:
         match message:
-            case Rumour() | Records() | Probe() | ProbeAck() | ProbeFor() | ProbeVerdict():
-                return []  # membership has seen it
-            case Shuffle() | Disconnect():
-                return self.overlay.handle(event, now)
-            case IHave() | Graft() | Prune() | Want():
-                return [*self.tree.handle(event, now), *self.repair.watch()]
+            case Probe() | ProbeAck() | Rumour() | Records() | ProbeFor() | ProbeVerdict():
+                return self._swim(event, now)
+            case IHave() | Graft() | Prune() | Listen() | Want():
+                return [*self._swim(Heard(peer), now), *self.tree.handle(event, now), *self.repair.watch()]
             case Digest() | Vector():
-                return self.repair.handle(event, now)
+                return [*self._swim(Heard(peer), now), *self.repair.handle(event, now)]
+            case Shuffle() | Disconnect():
+                return [*self._swim(Heard(peer), now), *self.overlay.handle(event, now)]
             case _:
-                return []  # not this room's: state, messaging
+                return self._swim(Heard(peer), now)  # not this room's: state, messaging
 
     def _swim(self, event: SwimEvent, now: int) -> list[Effect]:
         """Membership, and what the overlay makes of its changes."""
         out: list[Effect] = []
         for effect in self.swim.handle(event, now):
-            if isinstance(effect, MemberChanged | MemberForgotten):
+            if isinstance(effect, (MemberChanged, MemberForgotten)):
                 self.members_version += 1
-                out += self.overlay.handle(effect, now)
+                out += [*self.overlay.handle(effect, now), *self.tree.listen_anew()]
             else:
                 out.append(effect)
         return out

@@ -88,7 +88,9 @@ class Swim:
             identity, mesh, name=name, incarnation=incarnation, durable=durable, members_max=config.members_max
         )
         self.table = self._roster.table
-        self._prober = Prober(self.me, config.prober, rng, self._is_present)
+        self._prober = Prober(
+            self.me, config.prober, rng, is_present=self._is_present, is_alive=self._is_alive
+        )  # fmt: skip
         self._watches = self._prober.watches
         self._inquiries: dict[NodeId, Inquiry] = {}
         self._closed: dict[NodeId, int] = {}  # when a link to it closed unexpectedly
@@ -144,6 +146,12 @@ class Swim:
 
     def handle(self, event: Event, now: int) -> list[SwimEffect]:
         match event:
+            case Received(peer, message):
+                return self._heard(peer, now) + self._on_message(peer, message, now)
+            case Heard(peer):
+                return self._heard(peer, now)
+            case TimerFired(key):
+                return self._on_timer(key, now)
             case Started(addresses):
                 return self._on_started(addresses, now)
             case LinkUp(peer, rtt_ns):
@@ -152,12 +160,6 @@ class Swim:
                 return self._on_link_closed(peer, cause, now)
             case DialRefused(member, refused):
                 return self._on_dial_refused(member, refused, now)
-            case Received(peer, message):
-                return self._heard(peer, now) + self._on_message(peer, message, now)
-            case Heard(peer):
-                return self._heard(peer, now)
-            case TimerFired(key):
-                return self._on_timer(key, now)
             case LoopLate(by_ns):
                 return self._on_late(by_ns, now)
             case Leave():
@@ -167,15 +169,15 @@ class Swim:
 
     def _on_message(self, peer: NodeId, message: LinkMessage, now: int) -> list[SwimEffect]:
         match message:
+            case Probe(number):
+                return self._settle(self._prober.on_probe(peer, number, now), now)
+            case ProbeAck(number):
+                self._prober.on_ack(peer, number, now)
+                return []
             case Records(records):
                 return self._settle(self._roster.on_records(peer, records, now), now)
             case Rumour():
                 return self._on_rumour(peer, message, now)
-            case Probe(number):
-                return [Send(peer, ProbeAck(number))]
-            case ProbeAck(number):
-                self._prober.on_ack(peer, number, now)
-                return []
             case ProbeFor(number, target):
                 return self._on_probe_for(peer, number, NodeId(target), now)
             case ProbeVerdict(number, target, verdict):
@@ -185,10 +187,10 @@ class Swim:
 
     def _on_timer(self, key: object, now: int) -> list[SwimEffect]:
         match key:
-            case ("swim", "tick"):
-                return self._on_tick(now)
             case ("swim", "watch", NodeId() as peer):
                 return self._settle(self._prober.on_due(peer, now), now)
+            case ("swim", "tick"):
+                return self._on_tick(now)
             case ("swim", "suspect", NodeId() as member):
                 return self._on_suspicion(member, now)
             case ("swim", "inquiry", NodeId() as target):
@@ -364,6 +366,10 @@ class Swim:
                 case _:
                     out.append(each)
         return out
+
+    def _is_alive(self, node: NodeId) -> bool:
+        member = self.table.get(node)
+        return member is not None and member.state is State.ALIVE
 
     def _is_present(self, node: NodeId) -> bool:
         member = self.table.get(node)

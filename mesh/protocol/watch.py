@@ -23,12 +23,13 @@ class Watch:
     """One linked peer: when it was heard, how long its answers take (RFC 6298), who else waits to know."""
 
     __slots__ = (
-        "_deviation", "_sent", "askers", "due", "heard", "nudged", "number", "peer", "probed_at", "rtt_ns", "stage",
-        "verdicts",
+        "_deviation", "_sent", "askers", "asks_first", "due", "heard", "nudged", "number", "peer", "probed_at",
+        "rtt_ns", "stage", "verdicts",
     )  # fmt: skip
 
-    def __init__(self, peer: NodeId, rtt_ns: int, now: int) -> None:
+    def __init__(self, peer: NodeId, rtt_ns: int, now: int, *, asks_first: bool) -> None:
         self.peer = peer
+        self.asks_first = asks_first  # when both ends fall quiet, they take turns: the other one waits a little longer
         self.heard = self.due = now
         self.nudged = now - (1 << 62)  # when it was last told that others doubt it
         self.stage = Stage.QUIET

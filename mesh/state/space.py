@@ -78,7 +78,9 @@ class Space:
 
     @property
     def actor(self) -> str:
-        """Who this node is in this space: what a bounded counter's ``transfer`` of another node names."""
+        """Who this node is in this space: what a bounded counter's ``transfer`` of another node names. The same after a
+        restart, one commit after it was first asked for; another one when the disk was lost."""
+        self._replica.writer.keep_name()
         return self._doc.actor
 
     @property

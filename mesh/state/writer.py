@@ -40,6 +40,7 @@ class Writer:
         self._flushes: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._deferred: list[Callable[[], None]] = []  # what had to wait for the end of a transaction
         self.own = own
+        self._kept: Log | None = None  # the log whose name is written down, or about to be
         self.fault: SpaceReadOnly | None = None
         self.is_stale = False
         self._is_closed = False
@@ -49,6 +50,19 @@ class Writer:
     def add(self, change: Change) -> None:
         """A local change was committed to the document."""
         self._sealer.add(change.item(), change.seq, change.count, change.hlc)
+
+    def keep_name(self) -> None:
+        """Write down which log is ours, also before its first frame: somebody is told of it, and may hand rights of a
+        bounded counter over to it. (Found by ``tickets``, seed 2: a restart took another name, and the rights were
+        nobody's.)"""
+        log = self.own
+        if log.head.seq or self._kept is log or self._is_closed:
+            return
+        self._kept = log
+        self._room.journal.append([(records.OWN, self._key, log.slot.origin.log)], saved=nothing, lost=self._unkept)
+
+    def _unkept(self, fault: StorageFault) -> None:
+        self._kept = None  # the next one who asks has it written again
 
     def check_writable(self) -> None:
         """Raise unless a local write may begin: ``SpaceReadOnly``, ``BacklogFull``. Nothing has changed then."""

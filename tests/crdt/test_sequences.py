@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from crdt import Change, ChangeTooLarge, CrdtError, Document, InvalidBytes, InvalidValue, TypeClash
 from crdt.difference import difference
+from crdt.fugue import SPAN_MAX
 from crdt.list import EraseValues, InsertValues, Move
-from crdt.sequence import SPAN_MAX
 from crdt.text import EraseText, InsertText
 from tests.laws import require_same, require_sound, state
 from tests.strategies import wire
@@ -433,6 +433,21 @@ def test_two_who_edit_a_copy_each_keep_both_changes() -> None:
     assert len(difference("x\n" * 5000 + "a", "x\n" * 5000 + "b")) == 1
 
 
+def test_found_a_removal_after_a_write_that_named_its_authors_in_another_order() -> None:
+    """Found in the random network: what one wrote in a transaction everybody else refused, and its log with it."""
+    a, b, c = apart("a", "b", "c")
+    a.text("t").append("aa")
+    b.text("t").append("bb")
+    b.register("r").set(1)
+    c.apply(a.changes_since({}))
+    c.apply(b.changes_since({}))
+    with c.transaction():
+        c.register("r").set(2)
+        c.text("t").delete(0, 4)
+    meet(a, b, c)
+    assert a.value == {"r": 2}
+
+
 def test_found_two_histories_of_one_name_that_moved_other_values() -> None:
     """Found by the law below: what is a slot to one is a value to the other, and nobody could load the snapshot."""
     one, other = apart("x", "x")
@@ -451,7 +466,7 @@ def test_a_snapshot_that_claims_billions_costs_its_bytes() -> None:
     """Four billion removed letters in forty bytes: nothing counts them one by one."""
     many = (1 << 32) - 1
     tree = [["k", "text", [[[0, [1, -many, 1]]], [1], [-many], [1], ""]]]
-    raw = msgpack.packb([1, ["x"], [many + 1], 1, tree])
+    raw = msgpack.packb([2, ["x"], [many + 1], [], 1, tree])
     doc = Document("a")
     doc.text("k").append("mine")
     began = time.process_time()
@@ -463,7 +478,7 @@ def test_a_snapshot_that_claims_billions_costs_its_bytes() -> None:
     assert time.process_time() - began < 1.0
     tree[0][2][0][0][1] = [1, -many, many]
     with pytest.raises(InvalidBytes):
-        Document("c").join(msgpack.packb([1, ["x"], [1 << 41], 1, tree]))
+        Document("c").join(msgpack.packb([2, ["x"], [1 << 41], [], 1, tree]))
 
 
 def reached(rng: random.Random, kind: str) -> Document:
@@ -495,7 +510,7 @@ def test_a_snapshot_with_wrong_columns_is_refused_or_whole(kind: str, rng: rando
     plain = msgpack.unpackb(reached(rng, kind).snapshot())
     if not plain[4]:
         return
-    columns = plain[4][0][2]
+    columns = plain[5][0][2]
     place: Any = columns
     while True:
         at = data.draw(st.integers(0, max(0, len(place) - 1)))
@@ -541,7 +556,7 @@ def test_a_long_session_in_narrow_nodes(kind: str, seed: int, monkeypatch: pytes
     """Trees as deep as a book's, with little text: everything that is rare in one of the usual width happens here."""
     monkeypatch.setattr("crdt.spans.NODE_MAX", 4)
     monkeypatch.setattr("crdt.spans.NODE_LOADED", 2)
-    monkeypatch.setattr("crdt.sequence.SPAN_MAX", 3)
+    monkeypatch.setattr("crdt.fugue.SPAN_MAX", 3)
     rng, docs = random.Random(seed), apart(*ACTORS)
     carets, made = dict.fromkeys(ACTORS, 0), list[Change]()
     for doc in docs:
@@ -582,3 +597,18 @@ def test_a_long_session_in_narrow_nodes(kind: str, seed: int, monkeypatch: pytes
     for doc in (*docs, loaded):
         require_sound(doc)
     require_same([*docs, loaded])
+
+
+def test_a_removal_in_a_transaction_that_named_others_in_another_order_can_be_read() -> None:
+    """Ranges go by reference, and a transaction may have referred to the later actor first (found by the law of growth)."""
+    ann, bob, cyd = Document("ann"), Document("bob"), Document("cyd")
+    bob.text("t").append("bob")
+    cyd.apply(bob.changes_since({}))
+    cyd.text("t").append("cyd")
+    ann.apply(cyd.changes_since({}))
+    with ann.transaction():
+        ann.text("t").delete(5)  # cyd's comes first
+        ann.text("t").delete(1, 3)
+    fresh = Document("dan")
+    fresh.apply(wire(ann.changes_since({})))
+    assert fresh.value == ann.value == {"t": "by"}

@@ -1,4 +1,5 @@
-"""The simulator bites: breakages of our own protocols are caught. All of them: ``python -m tests.sim.mutants`` and ``… mutants_messages``."""
+"""The simulator bites: breakages of our own protocols are caught. All: ``python -m tests.sim.mutants``, and
+``python -m tests.sim.mutants_messages``."""
 
 from __future__ import annotations
 

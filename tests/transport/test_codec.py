@@ -64,6 +64,29 @@ def test_any_bytes_are_the_encoding_of_what_they_decode_to_or_refused(raw: bytes
     assert encode_value(value) == raw
 
 
+def slowly(raw: bytes) -> Any:
+    """What ``decode_value`` should give, by looking at everything."""
+    try:
+        value = msgpack.unpackb(raw, strict_map_key=True, ext_hook=lambda code, data: object())
+        return value if encode_value(value) == raw else ValueRefused
+    except (ValueError, TypeError, msgpack.UnpackException):
+        return ValueRefused
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    value=VALUES, at=st.integers(0, 200), byte=st.sampled_from(b"\x00\x01\x61\x7f\x81\x91\xa1\xc4\xca\xcb\xd6\xf8\xff")
+)
+def test_the_short_way_decides_as_the_long_one_does(value: Any, at: int, byte: int) -> None:
+    raw = bytearray(encode_value(value))
+    raw[at % len(raw)] = byte
+    try:
+        found = decode_value(bytes(raw))
+    except ValueRefused:
+        found = ValueRefused
+    assert same(found, slowly(bytes(raw)))
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -63,7 +63,7 @@ def test_with_nobody_to_ask_only_a_refusal_is_proof() -> None:
 
 @given(rtts=st.lists(st.integers(100_000, 50_000_000), min_size=20, max_size=60))
 def test_the_probe_timeout_covers_nearly_every_answer(rtts: list[int]) -> None:
-    watch, now, late = Watch(A, rtts[0], 0), 0, 0
+    watch, now, late = Watch(A, rtts[0], 0, asks_first=True), 0, 0
     for number, rtt in enumerate(rtts + rtts):
         watch.probed(number, now)
         late += rtt > watch.timeout_ns
