@@ -430,6 +430,10 @@ class Runtime:
             return self.loopback.try_send(message)
         return self.relay.send(peer, message)
 
+    def knows(self, peer: NodeId) -> bool:
+        """Whether ``peer`` is this node, linked to it, or a member it heard of, whatever its state."""
+        return self._is_near(peer) or self.stack.swim.table.get(peer) is not None
+
     def _is_near(self, peer: NodeId) -> bool:
         return peer in self.dialer.links or peer == self.identity.id
 
