@@ -130,7 +130,8 @@ class Document(Intake, Objects):
         root, counts = theirs.thaw(self.actors)
         mine = self._clock
         mine += [0] * (len(self.actors) - len(mine))
-        before = {key: self._shown(key) for key in (*self._root.live_keys(), *root.live_keys())} if events else {}
+        keys = dict.fromkeys((*self._root.live_keys(), *root.live_keys())) if events else {}
+        before = {key: self._shown(key) for key in keys}
         if any(mine):
             self._root.join(root, mine, counts)
         else:

@@ -114,8 +114,12 @@ class Fugue:
             or (author.count << INDEX_BITS | dot & INDEX_MASK) << 1 | 1 in self.hooked
         ):  # fmt: skip
             return False
-        size = len(content)
-        author.begin(dot >> INDEX_BITS, size)
+        size, seq = len(content), dot >> INDEX_BITS
+        if seq == author.last + 1 and author.widths[-1] == size:
+            author.last = seq  # as ``begin`` does
+            author.count += size
+        else:
+            author.begin(seq, size)
         self.spans.grow(span, content, size)
         return True
 

@@ -109,7 +109,7 @@ def purge(store: SequenceStore, ranges: Iterable[Range]) -> None:
     for hook, each in hooked.items():
         hooked[hook] = each[0] if len(each) == 1 else sorted(each, key=store.rank)
     store.hooked = hooked
-    store.spans = Spans(list(columns.in_order(hooked)) if is_moved else kept)
+    store.spans = Spans(columns.in_order(hooked) if is_moved else kept)
     for author in store.authors.values():
         author.firsts, author.spans = [], []
     for span in sorted(kept, key=_first):

@@ -138,6 +138,8 @@ class Send(Request, frozen=True, tag="send"):
     body: Any
     durable: bool = False
     ttl: Annotated[float, Meta(gt=0, le=10**9)] | None = None
+    priority: Literal["high", "normal", "low"] = "normal"
+    key: Annotated[str, Meta(max_length=128)] = ""
 
 
 class Ask(Request, frozen=True, tag="request"):
@@ -147,6 +149,7 @@ class Ask(Request, frozen=True, tag="request"):
     name: Name
     body: Any
     timeout: Seconds = 10.0
+    key: Annotated[str, Meta(max_length=128)] = ""
 
 
 class Publish(Request, frozen=True, tag="publish"):

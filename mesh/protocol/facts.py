@@ -167,6 +167,19 @@ class StateLost(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class WritesLost(Fact):
+    """Own writes of ``stream``, durable here, cannot become part of what the others hold; they are kept aside."""
+
+    name: ClassVar[str] = "writes.lost"
+    level: ClassVar[str] = "error"
+    stream: str
+    origin: Origin
+    first: int
+    last: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class StateDamaged(Fact):
     """Records on disk failed their checksum; they are fetched from peers again, or missed."""
 

@@ -33,6 +33,7 @@ from mesh.protocol.effects import (
     SetTimer,
     Started,
     TimerFired,
+    Wanted,
 )  # fmt: skip
 from mesh.protocol.facts import LinkLost, LinkOpened
 from mesh.protocol.members import MemberChanged, MemberForgotten, State
@@ -40,7 +41,7 @@ from transport.base import MILLISECOND, SECOND
 from transport.identity import NodeId
 
 Event: TypeAlias = (
-    Started | LinkUp | LinkClosed | Received | TimerFired | Leave | MemberChanged | MemberForgotten
+    Started | LinkUp | LinkClosed | Wanted | Received | TimerFired | Leave | MemberChanged | MemberForgotten
 )  # fmt: skip
 
 DUTY = ("overlay", "duty")
@@ -122,6 +123,11 @@ class HyParView:
             return self.size - 1
         return min(self._config.active_max, max(self._config.active_min, math.ceil(math.log(self.size)) + 2))
 
+    def may_dial(self, member: NodeId) -> bool:
+        """Whether one more link, to ``member``, is worth it: here nobody is let go of for it, there most likely not."""
+        is_present = member in self._peers and self._peers[member].state.is_present
+        return is_present and self._lacks(member) and len(self.links) < self._config.active_max
+
     def cause(self, peer: NodeId, cause: str) -> str:
         """Why a link really ended: what ``peer`` said before it closed weighs more than that it closed."""
         return self._goodbyes.get(peer, cause) if cause == "closed" else cause
@@ -144,6 +150,8 @@ class HyParView:
                 return self._on_link_up(peer, now)
             case LinkClosed(peer, cause):
                 return self._on_link_closed(peer, cause, now)
+            case Wanted(member):
+                return self._dial(member) if self.may_dial(member) else []
             case MemberChanged(member, _, state, addresses):
                 return self._on_member(member, state, addresses, now)
             case MemberForgotten(member):

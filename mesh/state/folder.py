@@ -135,10 +135,20 @@ class Folder:
         self._unsaved = raw
         self._room.journal.append([(records.BASE, self._key, raw)], cuts, saved=done, lost=None if saved else lost)
 
+    @property
+    def is_free(self) -> bool:
+        """Whether no fold is under way and the base is on disk."""
+        return not self.is_folding and self._unsaved is None
+
+    def rebase(self, snapshot: Snapshot) -> None:
+        """Let the logs begin above ``snapshot``, which is this document as it stands."""
+        self._base_changed = True
+        self._rebase(snapshot, snapshot.seal(self._room.identity, self._room.mesh))
+
     def may_fold(self) -> bool:
         """Whether there is enough above the floors, and the base they stand on is on disk. Cheap: asked after every
         commit."""
-        return not self.is_folding and self._unsaved is None and self._is_worth(self.frames, self.bytes)
+        return self.is_free and self._is_worth(self.frames, self.bytes)
 
     def _is_worth(self, frames: int, size: int) -> bool:
         """Whether folding so much is worth its price, which grows with the base: it is loaded and written anew."""

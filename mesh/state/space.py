@@ -8,6 +8,7 @@ from typing import Any
 
 from crdt import Document
 from mesh.errors import TransactionSpansAwait
+from mesh.state.lost import LostWrite
 from mesh.state.replica import Replica
 from mesh.state.watch import Watch
 from transport.base import Timer
@@ -138,6 +139,15 @@ class Space:
         half, this one counted), or "all". Raises ``NotConfirmed``, which names who has it, after ``timeout`` seconds;
         the writes stay, and keep spreading."""
         await self._confirm(self._replica, level, timeout)
+
+    def lost(self) -> list[LostWrite]:
+        """Own writes that were durable here and could not become part of what the others hold, oldest first; the event
+        ``WritesLost`` told of them. Kept on disk until ``forget_lost``. Raises ``StorageFault``."""
+        return self._replica.lost.writes()
+
+    def forget_lost(self) -> None:
+        """They were looked at: remove them, with the next commit."""
+        self._replica.lost.forget()
 
     def end(self) -> None:
         """The node closes: watchers end."""

@@ -372,6 +372,9 @@ class Spaces:
                 continue
             if entry.origin[:32] == own:
                 replica.writer.seen(Origin(entry.origin), entry.seq)
+                if (log := replica.logs.get(Origin(entry.origin))) is not None:
+                    with contextlib.suppress(StorageFault):  # asked again with the peer's next word
+                        replica.forks.doubt(log, entry.seq, entry.head, peer)
             if replica.forks.at:
                 replica.forks.seen(Origin(entry.origin), entry.seq, peer)
 

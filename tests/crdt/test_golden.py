@@ -1,6 +1,6 @@
 """Bytes that may never change: every operation, a snapshot, a digest. Nodes of different versions live on one mesh.
 
-The tables of docs/values.md are written from these.
+The tables of docs/wire.md are written from these.
 """
 
 from __future__ import annotations

@@ -22,9 +22,9 @@ def eavesdrop(node: SimNode) -> list[Relayed]:
     relay, seen = node.node._runtime.relay, []
     on_message = relay.on_message
 
-    def listen(peer: NodeId, message: Relayed) -> None:
+    def listen(peer: NodeId, message: Relayed, raw: bytes) -> None:
         seen.append(message)
-        on_message(peer, message)
+        on_message(peer, message, raw)
 
     relay.on_message = listen
     return seen
