@@ -46,9 +46,9 @@ class Replica:
         self.logs: dict[Origin, Log] = {}
         self.forks = Forks(self, room)
         self.folder = Folder(self, room)
-        self.closings = Closings(self, room)
         self.bridge = Bridge(self, room)
         self.lost = Lost(self, room)
+        self.closings = Closings(self, room)
         self.aside = Aside(room.aside)
         self.on_events: list[Callable[[list[Changed]], None]] = []
         self._key = records.stream_key(name)
