@@ -9,13 +9,14 @@ PYTHON ?= $(shell for p in python3.14 python3.13 python3.12 python3.11 python3 p
             $$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
             && { echo $$p; break; }; done)
 
-.PHONY: help demo test soak lint bench format clean
+.PHONY: help demo test soak fuzz lint bench format clean
 .SILENT:
 
 help:
 	echo "make demo    three real nodes on this machine: discover, share, cut, heal, kill, recover"
 	echo "make test    all tests (those that need network namespaces are skipped where there are none)"
 	echo "make soak    the product held to its figures: overload, cuts, 100 kills; minutes, and root for namespaces"
+	echo "make fuzz    hostile bytes at every door, guided by coverage, for SECONDS=600 (needs a wheel of atheris)"
 	echo "make lint    ruff and mypy"
 	echo "make bench   measurements, each beside its reference"
 
@@ -26,7 +27,12 @@ test: $(STAMP)
 	$(BIN)/python -m pytest
 
 soak: $(STAMP)
-	GOSSAMER_PATIENCE=1 GOSSAMER_KILLS=100 $(BIN)/python -m pytest -m 'soak or not soak' tests/lan tests/mesh/messaging/test_kills.py
+	GOSSAMER_PATIENCE=1 GOSSAMER_KILLS=100 $(BIN)/python -m pytest -m 'soak or not soak' tests/lan tests/mesh/messaging/test_kills.py tests/crdt tests/fuzz
+
+fuzz: $(STAMP)
+	if command -v uv >/dev/null 2>&1; then uv pip install --quiet --python $(BIN)/python --editable '.[fuzz]'; \
+	else $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --editable '.[fuzz]'; fi
+	$(BIN)/python -m tests.fuzz --seconds $${SECONDS:-600}
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -13,6 +13,7 @@ from crdt.causal import (
     Names,
     Needs,
     Op,
+    Path,
     Rows,
     Seen,
     Store,
@@ -21,11 +22,15 @@ from crdt.causal import (
     covers,
     read_limits,
     register,
+    write_limits,
 )
 from crdt.clock import INDEX_BITS, INDEX_MASK, SEQ_MAX, Dot
 from crdt.counter import AMOUNT_MAX, narrow, whole, wide
 from crdt.errors import BoundExceeded, InvalidBytes, InvalidValue
 from crdt.handle import Handle
+
+if TYPE_CHECKING:
+    from crdt.document import Document
 
 Row = tuple[int, int, dict[int, int]]  # seq of the latest operation; granted less spent; handed over, by receiver
 BOTTOM: Row = (0, 0, {})
@@ -138,6 +143,15 @@ class BoundedStore(Store):
 
     def removed_count(self) -> int:
         return len(self.spent())
+
+    def garbage(self) -> Any:
+        return self.spent()
+
+    def forgetting(self, found: Any, clock: Clock, path: Path, doc: Document) -> Iterator[tuple[Op, int]]:
+        still = self.spent()
+        rows = {index: seq for index, seq in found.items() if still.get(index) == seq}
+        if rows:
+            yield ForgetBounded(path, write_limits(rows, doc)), len(rows)
 
     def rights(self) -> dict[int, int]:
         """Rights by actor number, debts too."""

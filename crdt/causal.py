@@ -13,8 +13,8 @@ Source  Bieniusa et al. 2012 (arXiv:1210.3368); Almeida, Shoker, Baquero 2018, d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import msgspec
 
@@ -22,6 +22,9 @@ from crdt.actors import ActorTable
 from crdt.clock import INDEX_BITS, INDEX_MASK, SEQ_MAX, Dot
 from crdt.errors import InvalidBytes
 from crdt.value import DEPTH_MAX, KEY_BYTES_MAX, Value, check_key
+
+if TYPE_CHECKING:
+    from crdt.document import Document
 
 Cell: TypeAlias = int | tuple[int, ...]
 Path: TypeAlias = str | tuple[str, ...]  # a bare str when it has one key: the shape it travels in
@@ -178,6 +181,15 @@ class Store:
         """How many removed things it still knows, for those who return late."""
         return 0
 
+    def garbage(self) -> Any:
+        """What could go once everybody has seen it as it is now (``garbage``): any form, true as long as it is here."""
+        return None
+
+    def forgetting(self, found: Any, clock: Clock, path: Path, doc: Document) -> Iterator[tuple[Op, int]]:
+        """Operations that make everybody forget what ``garbage`` found at ``clock`` and is still so, and of how much.
+        Each is written before the next is asked for."""
+        raise NotImplementedError
+
     def others(self, names: ActorTable) -> list[Value]:
         """Values in conflict with the one shown."""
         return []
@@ -324,6 +336,15 @@ def read_limits(flat: Sequence[int], dot: Dot, refs: Sequence[int]) -> dict[int,
     plus 1."""
     own = dot & INDEX_MASK
     return {refs[flat[at] - 1] if flat[at] else own: flat[at + 1] for at in range(0, len(flat), 2)}
+
+
+def write_limits(limits: Mapping[int, int], doc: Document) -> list[int]:
+    """Back to ``read_limits``, for the operation about to be written."""
+    doc.seen(())
+    flat: list[int] = []
+    for index in doc.actors.ordered(limits):
+        flat += (0 if index == doc.index else doc.refer(doc.actors.names[index]) + 1, limits[index])
+    return flat
 
 
 def check_limits(flat: Sequence[int], needs: Needs) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -15,6 +15,7 @@ from crdt.causal import (
     Names,
     Needs,
     Op,
+    Path,
     Rows,
     Seen,
     Store,
@@ -24,10 +25,14 @@ from crdt.causal import (
     covers,
     read_limits,
     register,
+    write_limits,
 )
 from crdt.clock import INDEX_BITS, INDEX_MASK, SEQ_MAX, Dot
 from crdt.errors import InvalidBytes, InvalidValue
 from crdt.handle import Handle
+
+if TYPE_CHECKING:
+    from crdt.document import Document
 
 AMOUNT_MAX = (1 << 63) - 1
 
@@ -126,6 +131,15 @@ class CounterStore(Store):
 
     def removed_count(self) -> int:
         return len(self.spent())
+
+    def garbage(self) -> Any:
+        return self.spent()
+
+    def forgetting(self, found: Any, clock: Clock, path: Path, doc: Document) -> Iterator[tuple[Op, int]]:
+        still = self.spent()
+        rows = {index: seq for index, seq in found.items() if still.get(index) == seq}
+        if rows:
+            yield Forget(path, write_limits(rows, doc)), len(rows)
 
     def is_live(self) -> bool:
         bases = self.bases

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from crdt import genesis, plain
+from crdt import garbage, genesis, plain
 from crdt import snapshot as snapshots
 from crdt.change import Change
 from crdt.clock import VectorClock
@@ -87,16 +87,31 @@ class Document(Intake, Objects):
             mine = self.clock
             self._history.cut({actor: min(count, mine.get(actor)) for actor, count in stable_clock.items()})
 
+    def collect(
+        self, *, lead: bool = True, is_enough: Callable[[Collection[str]], bool] = lambda answered: True
+    ) -> int:
+        """Take part in forgetting what removals left behind; call it now and then at each replica, after exchanging
+        changes. Returns how many removed things everybody forgets by what was written here.
+
+        Writes changes like any other, if there is a reason: an answer when somebody asks for it; when this replica
+        leads, the question whether all have seen what is removed here, and once every actor that is not retired has
+        answered, that it goes. One replica should lead; several do no harm. ``is_enough`` may ask for more answers than
+        that: it gets the actors that have answered. See ``garbage`` for why nothing is lost.
+        """
+        self._settled()
+        self.require_open()
+        return garbage.collect(self, lead=lead, is_enough=is_enough)
+
     def snapshot(self) -> bytes:
         """The whole state, for ``join`` or ``load``."""
         self._settled()
         return snapshots.write(self._root, self.actors, self._clock, self.hlc.now)
 
-    def join(self, snapshot: bytes, *, events: bool = True) -> list[Event]:
+    def join(self, snapshot: bytes, *, events: bool = True, admitted: bool = False) -> list[Event]:
         """Become the least upper bound with a snapshot: nothing here is lost, nothing there is missed.
 
         Events name whole top-level keys. Raises ``InvalidBytes`` or ``UnknownOperation``, or ``LogClosed`` when it has
-        more of a retired actor than may be taken in; then nothing changed.
+        more of a retired actor than may be taken in (``admitted``: it was before, so it may); then nothing changed.
         """
         self._settled()
         theirs = snapshots.read(snapshot)
@@ -110,7 +125,7 @@ class Document(Intake, Objects):
             for actor, end in ends.items()
             if (count := their_clock.get(actor)) > max(end, mine_before.get(actor), theirs.closed.get(actor, 0))
         }
-        if beyond:
+        if beyond and not admitted:
             raise LogClosed(ends, beyond)
         root, counts = theirs.thaw(self.actors)
         mine = self._clock

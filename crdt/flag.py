@@ -62,6 +62,7 @@ class StrictFlagStore(StrictSetStore):
 
     __slots__ = ()
     kind = "flag-disable-wins"
+    _settle = SettleFlag
 
     def value(self, names: ActorTable) -> bool:
         return self.has(ON)

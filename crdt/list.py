@@ -84,6 +84,7 @@ class ListStore(SequenceStore):
 
     __slots__ = ("moved", "slots")
     kind = "list"
+    _purge = PurgeValues
 
     def __init__(self) -> None:
         super().__init__()

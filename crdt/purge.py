@@ -9,7 +9,7 @@ What is left looks as if an operation of which nothing is left had never put any
 it, so that they are the same whether a later operation came before the purge or after it.
 
 One writer may not have seen it: who had never been heard of, with an old copy of the state. What it hangs on a
-forgotten element is at the beginning of the sequence, whichever of the two came first: misplaced, but the same for all.
+forgotten element is read as if put into an empty sequence, whichever came first: misplaced, but the same for all.
 """
 
 from __future__ import annotations
@@ -68,6 +68,25 @@ def removable(store: SequenceStore) -> list[Range]:
     return found
 
 
+def common(one: list[Range], other: list[Range]) -> list[Range]:
+    """What is in both. Ranges of one actor do not overlap, and come in order."""
+    found: list[Range] = []
+    by_actor: dict[int, list[Range]] = {}
+    for each in other:
+        by_actor.setdefault(each[0], []).append(each)
+    at = dict.fromkeys(by_actor, 0)
+    for actor, low, high in one:
+        others = by_actor.get(actor, [])
+        while actor in at and at[actor] < len(others):
+            _, begin, end = others[at[actor]]
+            if max(low, begin) <= min(high, end):
+                found.append((actor, max(low, begin), min(high, end)))
+            if end > high:
+                break
+            at[actor] += 1
+    return found
+
+
 def purge(store: SequenceStore, ranges: Iterable[Range]) -> None:
     """Forget those elements in ``ranges`` that do not show. O(spans), and nothing if there are none."""
     gone = _gone(store, ranges)
@@ -95,7 +114,12 @@ def purge(store: SequenceStore, ranges: Iterable[Range]) -> None:
         author.firsts, author.spans = [], []
     for span in sorted(kept, key=_first):
         store.authors[span.first & INDEX_MASK].enter(span)
-    store.renamed(renamed)
+
+    def name(element: Element) -> Element:
+        new = renamed(element)
+        return new if new and store.authors[new & INDEX_MASK].has(new >> INDEX_BITS) else 0
+
+    store.renamed(name)
 
 
 def _gone(store: SequenceStore, ranges: Iterable[Range]) -> dict[Span, None]:
@@ -126,7 +150,8 @@ def _gone(store: SequenceStore, ranges: Iterable[Range]) -> dict[Span, None]:
 
 
 def _renumber(store: SequenceStore, kept: list[Span], actors: set[int]) -> Callable[[Element], Element]:
-    """Close the numbers of these actors up. Returns what an element is called from now on, 0 if it is gone."""
+    """Close the numbers of these actors up. Returns what an element is called from now on; one that is gone, 0 or what
+    it would be called."""
     old = {actor: store.authors.pop(actor) for actor in sorted(actors)}
     new: dict[int, Author] = {}
     present: dict[int, list[Span]] = {}

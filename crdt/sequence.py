@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from crdt import columns
 from crdt.actors import ActorTable
 from crdt.author import Author, Element
-from crdt.causal import Clock, Names, Rows, Seen, Store, Thaw
+from crdt.causal import Clock, Names, Op, Path, Rows, Seen, Store, Thaw
 from crdt.clock import INDEX_BITS, INDEX_MASK, Dot
-from crdt.edits import Erase, Place
+from crdt.edits import RANGES_MAX, Erase, Place
 from crdt.fugue import ROOT, Fugue, Hook
-from crdt.purge import level
+from crdt.purge import Purge, Range, common, level, removable
 from crdt.spans import Span, Spans
 from crdt.union import unite
 
@@ -30,6 +30,8 @@ class SequenceStore(Fugue, Store):
 
     __slots__ = ("authors", "hooked", "names", "spans")
     is_ordered = True
+    _purge: ClassVar[type[Purge]]
+    names: ActorTable
 
     def __init__(self) -> None:
         self.spans = Spans()
@@ -147,7 +149,7 @@ class SequenceStore(Fugue, Store):
         return [(span.first & INDEX_MASK, number, number + count - 1)]
 
     def targets(self, ranges: list[tuple[int, int, int]], doc: Document) -> int | list[int]:
-        """Sorted ranges for the removal about to be written; those that touch become one."""
+        """Ranges, sorted by actor, for the removal about to be written; those that touch become one."""
         own, upcoming = doc.index, doc.upcoming
         if len(ranges) == 1:
             actor, low, high = ranges[0]
@@ -175,6 +177,7 @@ class SequenceStore(Fugue, Store):
                 entries.append((0, upcoming - seq, offset, last - seq, end))
             else:
                 entries.append((doc.refer(names[actor]) + 1, seq, offset, last - seq, end))
+        entries.sort(key=_who)  # earlier operations of a transaction may have named actors in another order
         return [each for entry in entries for each in entry]
 
     def where(self, element: Element) -> Element:
@@ -214,6 +217,27 @@ class SequenceStore(Fugue, Store):
         self.unite(other)
 
     # -- forgetting --------------------------------------------------------------------------------------------------
+
+    def garbage(self) -> Any:
+        return [(actor, self._edges(actor, low, high)) for actor, low, high in removable(self)]
+
+    def forgetting(self, found: Any, clock: Clock, path: Path, doc: Document) -> Iterator[tuple[Op, int]]:
+        found = [each for each in found if each[0] in self.authors]
+        for at in range(0, len(found), RANGES_MAX):
+            ranges = common(removable(self), [self._between(*each) for each in found[at : at + RANGES_MAX]])
+            ranges.sort(key=lambda each: (each[0] != doc.index, each))
+            if ranges:
+                yield self._purge(path, self.targets(ranges, doc)), sum(high - low + 1 for _, low, high in ranges)
+
+    def _edges(self, actor: int, low: int, high: int) -> tuple[int, int, int, int]:
+        """Operation and offset of two elements: what they are called for good."""
+        author = self.authors[actor]
+        return *author.outside(low)[:2], *author.outside(high)[:2]
+
+    def _between(self, actor: int, edges: tuple[int, int, int, int]) -> Range:
+        seq, offset, last, end = edges
+        author = self.authors[actor]
+        return actor, author.before(seq, offset) + 1, author.before(last, end + 1)
 
     def referred(self) -> Iterable[Element]:
         """Elements that operations may name though they do not show where they are."""
@@ -263,6 +287,10 @@ class SequenceStore(Fugue, Store):
                 self.show(*piece)
         else:
             self.cut(*memento)
+
+
+def _who(entry: tuple[int, ...]) -> int:
+    return entry[0]
 
 
 def _first(span: Span) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -15,6 +15,7 @@ from crdt.causal import (
     Names,
     Needs,
     Op,
+    Path,
     Rows,
     Seen,
     Store,
@@ -29,11 +30,15 @@ from crdt.causal import (
     resolve,
     survivors,
     with_dot,
+    write_limits,
 )
 from crdt.clock import INDEX_BITS, INDEX_MASK, Dot
 from crdt.errors import InvalidBytes
 from crdt.handle import Handle
 from crdt.value import Value, check_packed, pack, unpack
+
+if TYPE_CHECKING:
+    from crdt.document import Document
 
 Cells = dict[bytes, Cell]
 
@@ -182,6 +187,7 @@ class StrictSetStore(SetStore):
 
     __slots__ = ("removed",)
     kind = "set-remove-wins"
+    _settle: ClassVar[type[Settle]] = Settle
 
     def __init__(self) -> None:
         super().__init__()
@@ -229,6 +235,17 @@ class StrictSetStore(SetStore):
                     index = dot & INDEX_MASK
                     highest[index] = max(dot >> INDEX_BITS, highest.get(index, 0))
         return highest
+
+    def garbage(self) -> Any:
+        return bool(self.removed)
+
+    def forgetting(self, found: Any, clock: Clock, path: Path, doc: Document) -> Iterator[tuple[Op, int]]:
+        limits = self.settled(dict(enumerate(clock)))
+        if limits:
+            yield (
+                self._settle(path, write_limits(limits, doc)),
+                sum(all(is_below(dot, limits) for dot in self.at(raw)) for raw in self.removed),
+            )
 
     def is_live(self) -> bool:
         return any(raw not in self.removed for raw in self.added)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from crdt.actors import ActorTable, check_actor
 from crdt.causal import Op, Path, Store, as_keys
@@ -15,6 +15,9 @@ from crdt.hlc import Hlc
 from crdt.map import MapStore
 from crdt.retirement import Retire, Root
 from crdt.transaction import Transaction
+
+if TYPE_CHECKING:
+    from crdt.garbage import Census
 
 NAMES_UNCHECKED = 512  # a change that names fewer actors than this surely fits, if it writes one value
 
@@ -35,6 +38,7 @@ class Writer:
         self._history: History | None = History() if keep_history else None
         self._transaction: Transaction | None = None
         self._digest: str | None = None
+        self._census: Census | None = None
         self._become(actor)
 
     def _become(self, actor: str) -> None:
@@ -42,6 +46,7 @@ class Writer:
             self.actor = check_actor(actor)
         except ValueError as wrong:
             raise InvalidValue(str(wrong)) from None
+        self._census = None  # its answers were to another name
         self.index = self._intern(actor)  # this document's own number
         # Clock entries that changed since the own previous change; at first, all there are.
         self._news: dict[int, None] = {
@@ -161,6 +166,11 @@ class Writer:
     def retired(self) -> dict[str, int]:
         """Where the logs of retired actors end."""
         return {self.actors.names[index]: seq for index, seq in self._root.closed.items()}
+
+    def end_of(self, actor: str) -> int | None:
+        """Where the log of ``actor`` was closed; ``None`` while it is open."""
+        closed = self._root.closed
+        return closed.get(self.actors.indices.get(actor, -1)) if closed else None
 
     @property
     def overtaken(self) -> list[str]:

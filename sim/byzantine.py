@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from crdt import Document
+from crdt.hlc import HLC_MAX
 from sim.faults import Fault
 from transport.base import MILLISECOND, SECOND, Lane
 from transport.frame import parse, seal
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
     from sim.node import SimNode
     from sim.world import World
 
-Manner = Literal["forge", "mutate", "equivocate", "replay", "withhold", "flood", "insult"]
+Manner = Literal["forge", "mutate", "equivocate", "replay", "withhold", "flood", "insult", "future"]
 ONE_IN = 3  # of relayed frames it mutates
 REPLAYED_MAX = 2000  # frames it remembers; the oldest are forgotten first
 REPLAY_EVERY_NS = 50 * MILLISECOND
 FLOOD_EVERY_NS = 20 * MILLISECOND
 FLOOD_FRAMES = 4  # at a time, each the beginning of a log nobody has heard of
 FORGE_EVERY_NS = SECOND
+STAMPS_LEFT = 1 << 16  # writes it has until its own clock is at its end
 
 
 def corrupt(world: World, node: SimNode, manner: Manner) -> Fault:
@@ -34,7 +36,7 @@ def corrupt(world: World, node: SimNode, manner: Manner) -> Fault:
     "forge": frames in others' names. "mutate": changed bytes in frames it relays. "equivocate": two histories of its
     own log, each told to half of its peers. "replay": frames sent before, again and again. "withhold": it claims what
     others wrote and never serves it. "flood": genuine frames of ever new logs. "insult": the first thing it says on
-    every new link is none.
+    every new link is none. "future": the stamps of what it writes are near the end of time.
     """
     fault = world.fault("byzantine", f"{node.name} {manner}")
     if fault.muted:
@@ -50,7 +52,7 @@ def corrupt(world: World, node: SimNode, manner: Manner) -> Fault:
     return fault
 
 
-def _every(world: World, node: SimNode, wait: int, act: Callable[[], None]) -> Callable[[], None]:
+def every(world: World, node: SimNode, wait: int, act: Callable[[], None]) -> Callable[[], None]:
     """Call ``act`` as part of the node's process until the returned function is called."""
     process, running = node.process, [True]
     assert process is not None
@@ -64,11 +66,11 @@ def _every(world: World, node: SimNode, wait: int, act: Callable[[], None]) -> C
     return lambda: running.__setitem__(0, False)
 
 
-def _links(node: SimNode) -> list[Any]:
+def links_of(node: SimNode) -> list[Any]:
     return list(node.node._runtime.dialer.links.values())
 
 
-def _swap(owner: Any, name: str, twin: Any, had: Any = None) -> Callable[[], None]:
+def swap(owner: Any, name: str, twin: Any, had: Any = None) -> Callable[[], None]:
     """Put ``twin`` in the place of a method of this one object, or of what it ``had`` there."""
     setattr(owner, name, twin)
     return lambda: delattr(owner, name) if had is None else setattr(owner, name, had)
@@ -93,8 +95,8 @@ def _mutate(world: World, node: SimNode, fault: Fault) -> Callable[[], None]:
         frames: list[bytes] | None = frames_after(slot, after, bytes_max)
         return None if frames is None else [spoil(raw) for raw in frames]
 
-    one = _swap(spaces, "frame_at", lambda slot, first: spoil(frame_at(slot, first)))
-    other = _swap(spaces, "frames_after", all_after)
+    one = swap(spaces, "frame_at", lambda slot, first: spoil(frame_at(slot, first)))
+    other = swap(spaces, "frames_after", all_after)
     return lambda: (one(), other())[0]
 
 
@@ -115,7 +117,7 @@ def _withhold(world: World, node: SimNode, fault: Fault) -> Callable[[], None]:
         return None
 
     kept = spaces.frame_at
-    one, other = _swap(spaces, "frames_after", none_after), _swap(spaces, "frame_at", no_push)
+    one, other = swap(spaces, "frames_after", none_after), swap(spaces, "frame_at", no_push)
     return lambda: (one(), other())[0]
 
 
@@ -160,7 +162,7 @@ def _equivocate(world: World, node: SimNode, fault: Fault) -> Callable[[], None]
             if raw is not None and peer in links:
                 links[peer].try_send(Lane.BROADCAST, twin(raw) if peer in deceived else raw)
 
-    return _swap(runtime, "_push", two_faced)
+    return swap(runtime, "_push", two_faced)
 
 
 def _replay(world: World, node: SimNode, fault: Fault) -> Callable[[], None]:
@@ -176,12 +178,12 @@ def _replay(world: World, node: SimNode, fault: Fault) -> Callable[[], None]:
 
     def again() -> None:
         known = list(heard)
-        for link in _links(node):
+        for link in links_of(node):
             for _ in range(min(5, len(known))):
                 link.try_send(Lane.BROADCAST, rng.choice(known))
                 fault.fire()
 
-    unhook, stop = _swap(runtime.spaces, "receive", listen), _every(world, node, REPLAY_EVERY_NS, again)
+    unhook, stop = swap(runtime.spaces, "receive", listen), every(world, node, REPLAY_EVERY_NS, again)
     return lambda: (unhook(), stop())[0]
 
 
@@ -205,18 +207,18 @@ def _forge(world: World, node: SimNode, fault: Fault) -> Callable[[], None]:
         )  # fmt: skip
         at = own.raw.index(bytes(node.node.id))
         forged = own.raw[:at] + bytes(victim.slot.origin.node) + own.raw[at + len(node.node.id) :]
-        for link in _links(node):
+        for link in links_of(node):
             link.try_send(Lane.BROADCAST, forged)
             fault.fire()
 
-    return _every(world, node, FORGE_EVERY_NS, act)
+    return every(world, node, FORGE_EVERY_NS, act)
 
 
 def _flood(world: World, node: SimNode, fault: Fault) -> Callable[[], None]:
     runtime, rng = node.node._runtime, world.seed.stream(f"byzantine/{node.name}")
 
     def act() -> None:
-        for link in _links(node):
+        for link in links_of(node):
             for _ in range(FLOOD_FRAMES):
                 log = rng.randbytes(LOG_BYTES)
                 writer = Document(str(Origin.of(node.node.id, log)), keep_history=False)
@@ -231,7 +233,7 @@ def _flood(world: World, node: SimNode, fault: Fault) -> Callable[[], None]:
                 if not link.try_send(Lane.BROADCAST, frame.raw):
                     break
 
-    return _every(world, node, FLOOD_EVERY_NS, act)
+    return every(world, node, FLOOD_EVERY_NS, act)
 
 
 def _insult(world: World, node: SimNode, fault: Fault) -> Callable[[], None]:
@@ -243,9 +245,22 @@ def _insult(world: World, node: SimNode, fault: Fault) -> Callable[[], None]:
         fault.fire()
         link.try_send(Lane.CONTROL, b"\xc1")
 
-    for link in _links(node):
+    for link in links_of(node):
         link.close("closed")
-    return _swap(runtime.dialer, "_on_link", rude, had=greet)
+    return swap(runtime.dialer, "_on_link", rude, had=greet)
+
+
+def _future(world: World, node: SimNode, fault: Fault) -> Callable[[], None]:
+    doc = node.node._runtime.spaces._replica("main").doc
+    doc.hlc.now = HLC_MAX - STAMPS_LEFT
+    committed = doc.on_change
+
+    def stamped(change: Any) -> None:
+        fault.fire()
+        committed(change)
+
+    doc.on_change = stamped
+    return lambda: setattr(doc, "on_change", committed)
 
 
 _MANNERS: dict[str, Callable[[Any, Any, Fault], Callable[[], None]]] = {
@@ -256,4 +271,5 @@ _MANNERS: dict[str, Callable[[Any, Any, Fault], Callable[[], None]]] = {
     "withhold": _withhold,
     "flood": _flood,
     "insult": _insult,
+    "future": _future,
 }

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from sim.dial import SimTransport
 from sim.machine import Process
+from sim.mdns import SimMdns
 from sim.network import Network
 from sim.occurrence import Occurrence
 from sim.scout import SimScout
@@ -73,7 +74,7 @@ class SimEnv:
         return self._entropy.randbytes(count)
 
     def discoveries(self) -> Sequence[Discovery]:
-        return [SimScout(self._network, self.process)]
+        return [SimScout(self._network, self.process), SimMdns(self._network, self.process)]
 
     def load_seed(self, data: str | None) -> bytes:
         """The key file of directory ``data`` on this machine's disk; ``None``: a fresh seed."""

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from random import Random
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sim.seed import chance, exponential
+from transport.base import SECOND
 
 
 class Verdict(NamedTuple):
@@ -81,6 +82,24 @@ class Fault:
         return f"{self.key}({self.text}; fired {self.fired})"
 
 
+class Latest:
+    """One setting of a machine that several faults want: the latest rules, and when it goes, the one before it."""
+
+    def __init__(self, put: Callable[[Any], object], usual: Any) -> None:
+        self._put, self._usual = put, usual
+        self._wanted: dict[Fault, Any] = {}
+
+    def begin(self, fault: Fault, value: Any) -> None:
+        """``fault`` wants ``value`` until it is removed."""
+        self._wanted[fault] = value
+        self._put(value)
+        fault.undo_with(lambda: self._end(fault))
+
+    def _end(self, fault: Fault) -> None:
+        del self._wanted[fault]
+        self._put(next(reversed(self._wanted.values()), self._usual))
+
+
 class Rule(Fault):
     """A fault of the network. ``pairs`` are the directed links (sender, receiver) it is about; ``None``: all."""
 
@@ -98,10 +117,6 @@ class Rule(Fault):
     def judge(self, size: int, rng: Random) -> Verdict:
         """What happens to a packet of ``size`` bytes on a link it covers."""
         return PASS
-
-    def rate(self) -> int | None:
-        """Bytes a second at most, if it limits that."""
-        return None
 
 
 class Cut(Rule):
@@ -122,6 +137,26 @@ class OneWay(Cut):
     kind = "one_way"
 
 
+class Flapping(Cut):
+    """Silence that comes and goes, from its beginning on: ``down`` ns of it, ``up`` ns without, again and again."""
+
+    kind = "flapping"
+
+    def __init__(
+        self, text: str, pairs: Collection[tuple[str, str]], down: int, up: int, clock: Callable[[], int]
+    ) -> None:
+        if down < 1 or up < 1:
+            raise ValueError(f"a link flaps between times that last, got {down} and {up} ns")
+        super().__init__(f"{text} {down / 1e9:g} s of {(down + up) / 1e9:g} s", pairs)
+        self._down, self._period, self._clock = down, down + up, clock
+
+    def severs(self, sender: str, receiver: str) -> bool:
+        return self.covers(sender, receiver) and (self._clock() - self.began) % self._period < self._down
+
+    def judge(self, size: int, rng: Random) -> Verdict:
+        return DROP if (self._clock() - self.began) % self._period < self._down else PASS
+
+
 class Clog(Rule):
     """Everything queues up, and arrives in a burst once the clog is gone."""
 
@@ -136,14 +171,22 @@ class Loss(Rule):
 
     kind = "loss"
 
-    def __init__(self, probability: float, pairs: Collection[tuple[str, str]] | None) -> None:
+    def __init__(self, probability: float, pairs: Collection[tuple[str, str]] | None, burst: float = 0.0) -> None:
         if not 0.0 < probability <= 1.0:
             raise ValueError(f"a loss has a probability above 0 and at most 1, got {probability}")
-        super().__init__(f"{probability:.1%}", pairs)
+        if not 0.0 <= burst < 1.0:
+            raise ValueError(f"after a loss the next has a probability of at least 0 and below 1, got {burst}")
+        super().__init__(f"{probability:.1%}" + (f" in bursts of {burst:.0%}" if burst else ""), pairs)
         self.probability = probability
+        self._after = max(burst, probability)
+        self._losing: dict[Random, None] = {}  # the links, by their streams, whose last packet was lost
 
     def judge(self, size: int, rng: Random) -> Verdict:
-        return DROP if chance(rng, self.probability) else PASS
+        if not chance(rng, self._after if rng in self._losing else self.probability):
+            self._losing.pop(rng, None)
+            return PASS
+        self._losing[rng] = None
+        return DROP
 
 
 class Latency(Rule):
@@ -171,15 +214,18 @@ class Latency(Rule):
 
 
 class Bandwidth(Rule):
-    """So many bytes a second on each directed link it covers; what is more waits at the sender."""
+    """So many bytes a second on each directed link it covers; what is more waits, in a queue of its own length."""
 
     kind = "bandwidth"
 
-    def __init__(self, bytes_per_s: int, pairs: Collection[tuple[str, str]] | None) -> None:
-        if bytes_per_s < 1:
-            raise ValueError(f"a link carries at least a byte a second, got {bytes_per_s}")
-        super().__init__(f"{bytes_per_s} B/s", pairs)
-        self.bytes_per_s = bytes_per_s
+    def __init__(
+        self, bytes_per_s: int, pairs: Collection[tuple[str, str]] | None, queue_bytes: int | None = None
+    ) -> None:
+        if bytes_per_s < 1 or (queue_bytes is not None and queue_bytes < 1):
+            raise ValueError(f"a link carries and queues at least a byte, got {bytes_per_s} a second, {queue_bytes}")
+        super().__init__(f"{bytes_per_s} B/s" + ("" if queue_bytes is None else f", {queue_bytes} B wait"), pairs)
+        self.bytes_per_s, self.queue_bytes = bytes_per_s, queue_bytes
 
-    def rate(self) -> int | None:
-        return self.bytes_per_s
+    def is_full(self, wait: int) -> bool:
+        """Whether a packet that would wait for ``wait`` ns finds no room in front of the link."""
+        return self.queue_bytes is not None and wait * self.bytes_per_s > self.queue_bytes * SECOND

@@ -66,6 +66,7 @@ class Process:
         self.alive = self.running = True
         self.held: list[Any] | None = None  # while paused: what is due and does not happen
         self.missed = 0  # how much was held in all
+        self._stops = 0  # pauses that overlap: it goes on when the last one ends
         self.source: Source = machine.seed.source(self.name)
         self.ambient = self.stream("ambient")  # what ``random`` and its kin draw from in this process
         self.context = contextvars.copy_context()
@@ -91,12 +92,14 @@ class Process:
 
     def pause(self) -> None:
         """Stop in mid-step (a garbage collection, SIGSTOP): its machine's kernel goes on."""
+        self._stops += 1
         if self.held is None:
             self.held, self.running = [], False
 
     def resume(self) -> None:
-        """Go on: what was due happens now, in a burst."""
-        if self.held is not None and self.alive:
+        """One pause is over: after the last one what was due happens now, in a burst."""
+        self._stops -= 1
+        if self.held is not None and self.alive and not self._stops:
             held, self.held, self.running = self.held, None, True
             self.missed += len(held)
             self.loop.resume(held)

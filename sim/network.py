@@ -11,13 +11,14 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Final
 
-from sim.faults import Cut, Latency, Rule
+from sim.faults import Bandwidth, Cut, Fault, Latency, Rule
 from sim.loop import SimLoop
 from sim.machine import Machine, Process
 from sim.seed import Seed
 from sim.trace import Trace, mark
 
 if TYPE_CHECKING:
+    from sim.mdns import SimMdns
     from sim.scout import SimScout
     from sim.stream import Flow
 
@@ -44,14 +45,14 @@ class Path:
         self._version = -1
         self._judges: list[Rule] = []
         self._streams: dict[Rule, Random] = {}  # what each draws from here
-        self._limits: list[tuple[int, Rule]] = []
+        self._limits: list[tuple[int, Bandwidth]] = []
 
     def _look(self) -> None:
         """Rules came or went: which cover this path now, and which limit it."""
         self._version = self.network.version
         sender, receiver = self.sender.name, self.receiver.name
         self._judges = [rule for rule in self.network.rules if rule.covers(sender, receiver)]
-        self._limits = [(limit, rule) for rule in self._judges if (limit := rule.rate()) is not None]
+        self._limits = [(rule.bytes_per_s, rule) for rule in self._judges if isinstance(rule, Bandwidth)]
 
     def _stream(self, rule: Rule) -> Random:
         found = self._streams.get(rule)
@@ -99,7 +100,7 @@ class Path:
                 delay += verdict.after
         return delay
 
-    def rate(self) -> tuple[int, Rule] | None:
+    def rate(self) -> tuple[int, Bandwidth] | None:
         """The tightest bandwidth limit on it."""
         if self._version != self.network.version:
             self._look()
@@ -117,7 +118,9 @@ class Network:
         self.frames: Tally = dict.fromkeys(("sent", "delivered", "delayed", "lost", "cut", "held", "bytes"), 0)
         self.datagrams: Tally = dict.fromkeys(("sent", "delivered", "delayed", "lost", "cut", "held"), 0)
         self.holding: dict[Flow, None] = {}
-        self.segment: dict[SimScout, None] = {}  # who listens to the multicast group
+        self.segment: dict[SimScout, None] = {}  # who listens to the scout's multicast group
+        self.responders: dict[SimMdns, None] = {}  # who listens to that of mDNS
+        self.blocked: dict[str, Fault] = {}  # kinds of discovery that no switch lets through, by name
         self._held: list[Callable[[], None]] = []
         self._paths: dict[tuple[Machine, Machine], Path] = {}
 
@@ -150,6 +153,14 @@ class Network:
         self.trace.record(self.loop.now, path.name, f"datagram {text}")
         self._datagram(path, len(raw), text, deliver)
 
+    def multicast(self, kind: str, sender: Machine, receiver: Machine, raw: bytes, deliver: Callable[[], None]) -> None:
+        """A datagram of one kind of discovery, which may be blocked."""
+        if (fault := self.blocked.get(kind)) is not None and sender is not receiver:
+            fault.fire()
+            self.datagrams["cut"] += 1
+        else:
+            self.datagram(sender, receiver, raw, deliver)
+
     def _datagram(self, path: Path, size: int, text: str, deliver: Callable[[], None]) -> None:
         delay = path.judge(size, self.datagrams)
         if delay == HELD:
@@ -172,6 +183,8 @@ class Network:
             del machine.doors[port]
         for scout in [scout for scout in self.segment if scout.process is process]:
             del self.segment[scout]
+        for responder in [responder for responder in self.responders if responder.process is process]:
+            del self.responders[responder]
         for conduit in list(process.conduits):
             conduit.abandon(power)
         process.conduits.clear()

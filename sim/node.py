@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from sim.env import SimEnv, settle_disk
-from sim.faults import Fault
+from sim.faults import Fault, Latest
 from sim.machine import Machine, Process
 from sim.seed import chance, exponential
 from sim.storage import Fate
@@ -34,6 +34,11 @@ class SimNode:
         self.name = machine.name
         self.node: Any = None
         self._env: SimEnv
+        loop, clock = world.loop, machine.clock
+        self._skews = Latest(lambda offset: setattr(clock, "offset", offset), 0)
+        self._drifts = Latest(lambda ppm: clock.drift(ppm, loop.now), 0)
+        self._slowness = Latest(lambda delay: setattr(machine, "slowness", delay), lambda rng: 0)
+        self._refusals = Latest(lambda refusal: setattr(machine.disk, "refusal", refusal), lambda: None)
         self._down: Fault | None = None  # what ended it, until it runs again
         self._spared = False  # a replay left its last crash out
         self.started = False
@@ -153,16 +158,18 @@ class SimNode:
             self._world.loop.graveyard.append(self.node)
             self._world.note("exit", self.name)
 
-    def pause(self, seconds: float) -> Fault:
-        """Stop its program in mid-step for so long (a garbage collection, SIGSTOP); then everything due happens."""
+    def pause(self, seconds: float | None = None) -> Fault:
+        """Stop its program in mid-step (a garbage collection, SIGSTOP) for so long, or until removed; then everything
+        due happens."""
         process = self.process
         if process is None or not process.alive:
             raise ValueError(f"{self.name} does not run")
         world = self._world
-        fault = world.fault("pause", f"{self.name} for {seconds:g} s")
+        fault = world.fault("pause", self.name if seconds is None else f"{self.name} for {seconds:g} s")
         if fault.muted:
             return fault
-        fault.gauge = lambda: process.missed + len(process.held or ())
+        before = process.missed
+        fault.gauge = lambda: process.missed + len(process.held or ()) - before
         process.pause()
 
         def resume() -> None:
@@ -170,39 +177,60 @@ class SimNode:
             process.resume()
 
         fault.undo_with(resume)
-        world.note(f"pause {seconds:g}", self.name)
-        world.loop.at(world.loop.now + round(seconds * 1e9), fault.remove, world.source)
+        world.note("pause" if seconds is None else f"pause {seconds:g}", self.name)
+        if seconds is not None:
+            world.loop.at(world.loop.now + round(seconds * 1e9), fault.remove, world.source)
+        return fault
+
+    def stutter(self, stall: float, every: float) -> Fault:
+        """A machine that hardly gets on: its program stands still for ``stall`` seconds, every ``every`` seconds."""
+        process, world = self.process, self._world
+        if process is None or not process.alive:
+            raise ValueError(f"{self.name} does not run")
+        if not 0.0 < stall < every:
+            raise ValueError(f"a program stands still for a part of the time, got {stall} of {every} s")
+        fault = world.fault("stutter", f"{self.name} for {stall:g} of {every:g} s")
+        if fault.muted:
+            return fault
+        before = process.missed
+        fault.gauge = lambda: process.missed + len(process.held or ()) - before
+        stalled = False
+
+        def stop() -> None:
+            nonlocal stalled
+            if fault.active and process.alive:
+                stalled = True
+                process.pause()
+                world.loop.at(world.loop.now + round(stall * 1e9), go_on, world.source)
+                world.loop.at(world.loop.now + round(every * 1e9), stop, world.source)
+
+        def go_on() -> None:
+            nonlocal stalled
+            if stalled:
+                stalled = False
+                process.resume()
+
+        fault.undo_with(go_on)
+        world.note(f"stutter {stall:g} {every:g}", self.name)
+        stop()
         return fault
 
     def skew(self, seconds: float) -> Fault:
         """Set its wall clock so far off (it may jump back); ``remove`` sets it right."""
-        clock = self.machine.clock
-        return self._clock_fault(
-            "skew",
-            f"{self.name} by {seconds:g} s",
-            lambda: setattr(clock, "offset", round(seconds * 1e9)),
-            lambda: setattr(clock, "offset", 0),
-        )
+        return self._clock_fault("skew", f"{self.name} by {seconds:g} s", self._skews, round(seconds * 1e9))
 
     def drift(self, parts_per_million: int) -> Fault:
         """Let its wall clock run fast (or slow) from now on."""
-        clock, loop = self.machine.clock, self._world.loop
-        return self._clock_fault(
-            "drift",
-            f"{self.name} by {parts_per_million} ppm",
-            lambda: clock.drift(parts_per_million, loop.now),
-            lambda: clock.drift(0, loop.now),
-        )
+        return self._clock_fault("drift", f"{self.name} by {parts_per_million} ppm", self._drifts, parts_per_million)
 
-    def _clock_fault(self, kind: str, text: str, do: Callable[[], None], undo: Callable[[], None]) -> Fault:
+    def _clock_fault(self, kind: str, text: str, setting: Latest, value: int) -> Fault:
         clock = self.machine.clock
         fault = self._world.fault(kind, text)
         if fault.muted:
             return fault
-        do()
         before = clock.reads_wrong
         fault.gauge = lambda: clock.reads_wrong - before
-        fault.undo_with(undo)
+        setting.begin(fault, value)
         self._world.note(f"{kind} {text}", self.name)
         if clock.offset == 0 and clock.drift_ppm == 0:
             fault.asked = False  # it was set right: nothing to demand
@@ -210,7 +238,6 @@ class SimNode:
 
     def slow_disk(self, mean: float) -> Fault:
         """Every offloaded work takes longer by a draw of this mean, in seconds."""
-        machine = self.machine
         fault = self._world.fault("slow_disk", f"{self.name} by {mean:g} s")
         if fault.muted:
             return fault
@@ -219,17 +246,15 @@ class SimNode:
             fault.fire()
             return exponential(rng, round(mean * 1e9))
 
-        machine.slowness = delay
-        fault.undo_with(lambda: setattr(machine, "slowness", lambda rng: 0))
+        self._slowness.begin(fault, delay)
         return fault
 
     def failing_disk(self, probability: float = 1.0, reason: str = "no space left on device") -> Fault:
         """Each commit fails with this probability."""
-        machine = self.machine
         fault = self._world.fault("failing_disk", f"{self.name} {probability:.0%}")
         if fault.muted:
             return fault
-        rng = machine.seed.stream(f"disk/{self.name}/{fault.key}")
+        rng = self.machine.seed.stream(f"disk/{self.name}/{fault.key}")
 
         def refusal() -> str | None:
             if chance(rng, probability):
@@ -237,8 +262,7 @@ class SimNode:
                 return reason
             return None
 
-        machine.disk.refusal = refusal
-        fault.undo_with(lambda: setattr(machine.disk, "refusal", lambda: None))
+        self._refusals.begin(fault, refusal)
         return fault
 
     def lying_disk(self) -> Fault:

@@ -59,9 +59,11 @@ def arm(world: World, node: SimNode, point: str, probability: float = FIRES) -> 
     whether it happened. Only for the present life of the node; ``remove`` disarms."""
     owner_of, name = POINTS[point]
     owner, process = owner_of(node), node.process
-    passed = getattr(owner, name)
+    passed, had = getattr(owner, name), vars(owner).get(name)
     fault = world.fault("point", f"{node.name}: {point}")
     fault.asked = False
+    if fault.muted:
+        return fault
     rng = world.seed.stream(f"point/{node.name}/{fault.key}")
 
     def hooked(*args: Any, **options: Any) -> Any:
@@ -76,6 +78,10 @@ def arm(world: World, node: SimNode, point: str, probability: float = FIRES) -> 
         if node.process is process and node.alive:
             node.crash()
 
+    def unhook() -> None:
+        if vars(owner).get(name) is hooked:  # else another point was armed on top of it, and passes it by
+            delattr(owner, name) if had is None else setattr(owner, name, had)
+
     setattr(owner, name, hooked)
-    fault.undo_with(lambda: delattr(owner, name))
+    fault.undo_with(unhook)
     return fault

@@ -107,7 +107,7 @@ class SimScout:
         def arrives() -> None:
             other.process.call(other._heard, self, here.address, raw)
 
-        self._network.datagram(here, there, raw, arrives)
+        self._network.multicast(self.name, here, there, raw, arrives)
 
     def _heard(self, asker: SimScout, host: str, raw: bytes) -> None:
         own = self._announcement

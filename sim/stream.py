@@ -64,7 +64,8 @@ class Flow:
         self.queue.append(packet)
         if packet.raw is not None:
             self.unarrived += packet.size
-        self.pump()
+        if not self._stalled:
+            self.pump()
 
     def pump(self) -> None:
         """Let everything leave that can."""
@@ -80,11 +81,16 @@ class Flow:
             if delay == DROPPED:
                 self._stall()
                 return
+            limit = self.path.rate()
+            if limit is not None and limit[1].is_full(self._busy_until - now):
+                limit[1].fire()
+                network.frames["lost"] += 1
+                self._stall()
+                return
             self.queue.popleft()
             if self._attempts:
                 network.frames["delayed"] += 1
             leaves = now
-            limit = self.path.rate()
             if limit is not None:
                 self._busy_until = max(now, self._busy_until) + packet.size * SECOND // limit[0]
                 leaves = self._busy_until

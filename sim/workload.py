@@ -6,7 +6,9 @@ its node, and *seen* when another node held it. Laws:
 
 - *causal order* and the four session guarantees, against an oracle that knows what each author saw (``Causality``);
 - *winner sanity*: no register shows a value that the author of a later write had seen (``Winners``);
-- *atomic*: ``n`` is the size of ``all``, everywhere and always; *bounded*: the bounded counter is never below zero;
+- *atomic*: ``n`` is the size of ``all``, everywhere and always;
+- *bounded*: no right is spent twice, as all nodes together know it (``check_rights``), so nobody ever shows less than
+  zero; in the end it is the sum of what was acknowledged, and of some whose fate nobody knows;
 - *strong convergence*: equal clocks, equal digests, at every look;
 - *nothing lost*: what a node acknowledged it has again after any crash, and in the end everybody has it; what was seen
   elsewhere too, since nothing leaves a node that it could forget;
@@ -20,7 +22,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,7 @@ from sim.checkers.causality import Causality
 from sim.checkers.convergence import check_clocks, check_values
 from sim.checkers.counting import Tally
 from sim.checkers.delivery import Delivered, SetFull
+from sim.checkers.escrow import check_rights
 from sim.checkers.stability import check_floors
 from sim.checkers.verdict import Violated
 from sim.checkers.winners import Winners
@@ -50,14 +53,19 @@ class Write:
     node: str
     epoch: int
     acknowledged: bool = False
-    seen: bool = False
+    seen_by: set[str] = field(default_factory=set)  # other nodes that showed it
+
+    @property
+    def seen(self) -> bool:
+        return bool(self.seen_by)
 
 
 class Workload:
     """``start`` it, let time pass, ``stop`` it, and demand ``check_end`` once the world has converged."""
 
-    def __init__(self, world: World, writes_per_s: float = WRITES_PER_S) -> None:
+    def __init__(self, world: World, writes_per_s: float = WRITES_PER_S, look_every_s: float = LOOK_EVERY_S) -> None:
         self._world = world
+        self._look_every_s = look_every_s
         self._pause = round(1e9 / writes_per_s)
         self._running = False
         self._lives: dict[str, int] = {}
@@ -65,6 +73,7 @@ class Workload:
         self._causality = Causality()
         self._winners = Winners()
         self._delivery = SetFull()
+        self._granted: dict[str, int] = {}  # what a write added to the bounded counter, by element
         self._flushes: dict[asyncio.Task[None], None] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self.writes: dict[str, Write] = {}
@@ -74,21 +83,13 @@ class Workload:
     def start(self) -> None:
         """One client a node, and the observer."""
         self._running = True
-        loop = self._world.loop
-        self._tasks = [
-            loop.create_task(self._client(each), name=f"client of {each.name}") for each in self._world.nodes
-        ]
-        self._tasks.append(loop.create_task(self._observe(), name="observer"))
+        world = self._world  # which raises what they raise, at the moment they raise it
+        self._tasks = [world.start(self._client(each)) for each in world.nodes]
+        self._tasks.append(world.start(self._observe()))
 
     def stop(self) -> None:
         """No more writes; the observer looks on until the end."""
         self._running = False
-        self._check_tasks()
-
-    def _check_tasks(self) -> None:
-        for task in self._tasks:
-            if task.done() and not task.cancelled() and (wrong := task.exception()) is not None:
-                raise wrong
 
     async def _client(self, node: SimNode) -> None:
         seed = self._world.seed
@@ -117,10 +118,12 @@ class Workload:
         flush = self._world.loop.create_task(self._flush(node, element, write))
         self._flushes[flush] = None  # a crashed node's never ends; kept, so that it is not collected
         more = _OTHERS[rng.randrange(len(_OTHERS))]
-        if more is None:
+        if callable(more):
+            more(space, rng, element)
+        elif more == "register":
             self._write_register(space, rng.choice(NAMES), element)
         else:
-            more(space, rng, element)
+            self._write_bounded(space.bounded("bound"), rng, space, element)
 
     def _shown(self, node: SimNode) -> frozenset[str]:
         """The elements there: read anew only when something arrived."""
@@ -139,6 +142,17 @@ class Workload:
         register.set(element)
         self._winners.wrote(name, element, saw)
 
+    def _write_bounded(self, bounded: Any, rng: Random, space: Any, element: str) -> None:
+        draw, amount = rng.random(), rng.randrange(1, 5)
+        if draw < 0.4:
+            bounded.increment(amount)
+            self._granted[element] = amount
+        elif draw < 0.8:
+            bounded.decrement(amount)
+            self._granted[element] = -amount
+        elif others := sorted(space.clock.keys() - {space._doc.actor}):
+            bounded.transfer(min(amount, bounded.rights), to=rng.choice(others))
+
     async def _flush(self, node: SimNode, element: str, write: Write) -> None:
         try:
             await node.node.space("main").flush()
@@ -150,7 +164,7 @@ class Workload:
 
     async def _observe(self) -> None:
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(self._look_every_s)
             self.look()
 
     def look(self) -> None:
@@ -160,6 +174,7 @@ class Workload:
         if self._running or self.looks % 4 == 0:
             self._delivery.read(views, self._world.now)
         check_clocks(self._world)
+        check_rights(self._world, "bound")
         if self.looks % 4 == 0:
             check_floors(self._world)
 
@@ -169,12 +184,11 @@ class Workload:
         count = space.counter("n").value
         if count != len(here):
             raise Violated(f"{node.name} counts {count} for {len(here)} elements: a transaction was torn")
-        if space.bounded("bound").value < 0:
-            raise Violated(f"{node.name} shows a bounded counter of {space.bounded('bound').value}")
         epoch = node.machine.epoch
         for element in self._causality.read(node.name, epoch, here, lambda gone: self._excused(node.name, gone)):
             write = self.writes[element]
-            write.seen = write.seen or write.node != node.name
+            if write.node != node.name:
+                write.seen_by.add(node.name)
         if self._lives.get(node.name, 0) != epoch:
             self._lives[node.name] = epoch
             lost = [
@@ -204,25 +218,28 @@ class Workload:
         """Nodes whose disk was lost or lied: what they acknowledged proves nothing."""
         return self._world.forgetful
 
-    def check_end(self) -> Delivered:
-        """After convergence: nothing lost, nothing invented, everything counted once, equal values, nothing waits."""
-        self._check_tasks()
+    def check_end(self, messages: float = 1.0) -> Delivered:
+        """After convergence: nothing lost, nothing invented, everything counted once, equal values, and no more
+        messages than ``messages`` times what so many writes are worth."""
         self.look()
         world = self._world
         check_values(world)
-        check_messages(world, len(self.writes))
-        excused = {
-            name
-            for name, write in self.writes.items()
-            if write.node in self.forgetful or not world.named(write.node).alive
+        check_messages(world, len(self.writes), messages)
+        keepers = {each.name for each in world.nodes if each.alive} - self.forgetful
+        excused = {  # nobody who lives and has a good disk ever had it
+            name for name, write in self.writes.items() if not keepers & (write.seen_by | {write.node})
         }
         seen = {name for name, write in self.writes.items() if write.seen}
-        tally = Tally()
+        tally, bound = Tally(), Tally()
         for name, write in self.writes.items():
             if (write.acknowledged or write.seen) and name not in excused:
                 tally.add(1)
             else:
                 tally.maybe(1)
+            if write.acknowledged and name not in excused:  # its change to the bounded counter was on disk by then
+                bound.add(self._granted.get(name, 0))
+            else:
+                bound.maybe(self._granted.get(name, 0))
         delivered = Delivered(0, 0, (), (), {})
         for node in world.nodes:
             if not node.alive:
@@ -231,6 +248,7 @@ class Workload:
             delivered = self._delivery.judge(here, seen=seen, excused=excused)
             delivered.demand()
             tally.demand([node.node.counter("n").value])
+            bound.demand([node.node.bounded("bound").value])
             counted = {name for name in here if self.writes[name].acknowledged}
             for name in NAMES:
                 self._winners.demand(name, node.node.register(name).value, counted)
@@ -295,18 +313,10 @@ def _map(space: Any, rng: Random, element: str) -> None:
         held.map("child").set("tags").add(element)
 
 
-def _bounded(space: Any, rng: Random, element: str) -> None:
-    bounded = space.bounded("bound")
-    if rng.random() < 0.4:
-        bounded.increment(rng.randrange(1, 5))
-    else:
-        bounded.decrement(rng.randrange(1, 3))
-
-
 def _delete(space: Any, rng: Random, element: str) -> None:
     space.delete(rng.choice(("churn", "map", "multi", "flag")))
 
 
-_OTHERS: tuple[Callable[[Any, Random, str], None] | None, ...] = (  # None: a register, which has a checker of its own
-    _toggle_set, _toggle_remove_wins, None, _multi, _flag, _map, _map, _bounded, _delete,
+_OTHERS: tuple[Callable[[Any, Random, str], None] | str, ...] = (  # by name: those with checkers of their own
+    _toggle_set, _toggle_remove_wins, "register", _multi, _flag, _map, _map, "bounded", _delete,
 )  # fmt: skip

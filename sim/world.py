@@ -7,50 +7,35 @@ that was asked for never fired.
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from sim.ambient import REPLACEMENTS, Ambient
+from sim.course import Course, NodeFailed, NotReached
 from sim.errors import SimError
-from sim.faults import Bandwidth, Clog, Cut, Fault, Latency, Loss, OneWay, Rule
+from sim.faults import Latency
 from sim.loop import SimLoop
-from sim.machine import Machine, Process
+from sim.machine import Machine
 from sim.network import Network
 from sim.node import Factory, SimNode
-from sim.plan import Demand, Plan, Planned
+from sim.plan import Plan
 from sim.seed import Seed
 from sim.suite import Memory, StandIn
 from sim.trace import Trace
-from transport.base import SECOND, Env
+from sim.trouble import NeverFired, Trouble
+from transport.base import Env
 
 if TYPE_CHECKING:
     from transport.identity import Suite
 
-T = TypeVar("T")
-F = TypeVar("F", bound=Fault)
-
 LAN_LEAST_S = 0.0002
 LAN_MEAN_S = 0.0006
 START_WITHIN_S = 60.0
-RUN_WITHIN_S = 3600.0
-LOOK_EVERY_NS = (10_000_000, 50_000_000)  # how often ``run_until`` asks its predicate: in the first second, and then
 DATA = "data"
 
-
-class NodeFailed(SimError):
-    """A node raised what nobody handled; ``__cause__`` is what it raised. The world cannot go on."""
-
-
-class NeverFired(SimError):
-    """A fault was asked for and never bit, so the run proved nothing about it."""
-
-
-class NotReached(SimError, AssertionError):
-    """What was demanded did not come true by its deadline."""
+__all__ = ["NeverFired", "NodeFailed", "NotReached", "Program", "World"]
 
 
 class Program(Protocol):
@@ -70,7 +55,7 @@ def _mesh_node(name: str, *, env: Env, data: str | None, **options: Any) -> Any:
     return Node(name, env=env, data=data, **options)
 
 
-class World:
+class World(Course, Trouble):
     """``seed`` decides everything. ``order="fifo"`` steps tasks in order, for debugging; ``signatures="ed25519"`` uses
     real ones; ``program`` stands in for ``mesh.Node``; ``latency`` (least, mean) in seconds is the network's own."""
 
@@ -85,6 +70,8 @@ class World:
         keep_trace: bool = False,
         plan: Plan | None = None,
     ) -> None:
+        Course.__init__(self)
+        Trouble.__init__(self)
         self.seed = Seed(seed)
         self.plan = plan or Plan()
         self.loop = SimLoop(self.seed.stream("sched") if order == "random" else None)
@@ -94,13 +81,8 @@ class World:
         self.network = Network(self.loop, self.seed, self.trace, base)
         self.source = self.seed.source("world")
         self.nodes: list[SimNode] = []
-        self.faults: list[Fault] = []
         self.forgetful: set[str] = set()  # names of nodes whose disk was lost, lied or rotted
         self.operations: list[str] = []  # the clients' operations that were carried out, by name
-        self.waits: list[int] = []  # ns of each ``run_for``, in order, as the story asked for it
-        self.demands: list[Demand] = []
-        self.planned: list[Planned] = []  # the faults that were drawn from the seed
-        self._naming = ""
         self.on_boot: Callable[[SimNode], None] = lambda node: None  # a recorder's, both
         self.on_end: Callable[[], None] = lambda: None
         self._counts: dict[str, int] = {}
@@ -112,104 +94,6 @@ class World:
         self._ambient = Ambient(self.loop, self.seed)
         self._closed = False
         REPLACEMENTS.acquire()
-
-    # -- time ------------------------------------------------------------------------------------------------------
-
-    @property
-    def now(self) -> float:
-        """Seconds since the world began."""
-        return self.loop.time()
-
-    def run_for(self, seconds: float) -> None:
-        """Let so much time pass."""
-        self._drive(self.loop.now + self.wait(seconds), None)
-
-    def run_to(self, when: int) -> None:
-        """Let time pass until ``when``, in ns; not at all if that is past."""
-        if when > self.loop.now:
-            self._drive(when, None)
-
-    def wait(self, seconds: float) -> int:
-        """The ns that a wait of the story's lasts: as long as it says, unless a replay makes it shorter."""
-        self.waits.append(round(seconds * 1e9))
-        return self.plan.waits.get(len(self.waits) - 1, self.waits[-1])
-
-    def run_until(self, predicate: Callable[..., object], within: float = 10.0) -> float:
-        """Let time pass until ``predicate()`` (or ``predicate(world)``, if it takes one) is true; the seconds it took.
-
-        It is asked every 10 ms of the world's time, after a second every 50 ms. Raises ``NotReached`` past ``within``;
-        what the predicate's ``explain(world)`` says, if it has one, is told.
-        """
-        began, deadline = self.loop.now, self.loop.now + round(within * 1e9)
-        name = getattr(predicate, "name", None) or getattr(predicate, "__qualname__", repr(predicate))
-        demand = Demand(str(name), began, within)
-        self.demands.append(demand)
-        takes = [each for each in inspect.signature(predicate).parameters.values() if each.default is each.empty]
-        arguments = (self,) if takes and takes[0].kind is not takes[0].VAR_POSITIONAL else ()
-        while not predicate(*arguments):
-            if self.loop.now >= deadline:
-                explain = getattr(predicate, "explain", None)
-                demand.held = False
-                raise NotReached(f"{name} did not hold within {within:g} s" + (f": {explain(self)}" if explain else ""))
-            step = LOOK_EVERY_NS[self.loop.now - began >= SECOND]
-            self._drive(min(deadline, self.loop.now + step), None)
-        demand.held, demand.took = True, (self.loop.now - began) / 1e9
-        return demand.took
-
-    def run(self, coroutine: Coroutine[Any, Any, T], within: float = RUN_WITHIN_S) -> T:
-        """Run a coroutine of the tester's own, on no node: its result, or ``NotReached`` past ``within``."""
-        task = self.loop.create_task(coroutine)
-        self._finish(task, within)
-        return task.result()
-
-    def run_in(self, node: SimNode, coroutine: Coroutine[Any, Any, T], within: float = RUN_WITHIN_S) -> T:
-        """Run a coroutine as part of ``node``'s program: a crash stops it for good."""
-        assert node.process is not None
-        task = self.loop.create_task(coroutine, context=node.process.context.copy())
-        self._finish(task, within)
-        return task.result()
-
-    def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Begin a coroutine of the tester's own, on no node, and do not wait: what it raises fails the run."""
-        return self._start(coroutine, None)
-
-    def start_in(self, node: SimNode, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Begin a coroutine as part of ``node``'s program and do not wait: what it raises fails the run."""
-        assert node.process is not None
-        return self._start(coroutine, node.process)
-
-    def _start(self, coroutine: Coroutine[Any, Any, None], process: Process | None) -> asyncio.Task[None]:
-        context = None if process is None else process.context
-        task = self.loop.create_task(coroutine, context=None if context is None else context.copy())
-
-        def ended(task: asyncio.Task[None]) -> None:
-            if not task.cancelled() and (wrong := task.exception()) is not None:
-                self.loop.failures.append((process, f"in {task.get_name()}", wrong))
-
-        task.add_done_callback(ended, context=context)
-        return task
-
-    def _finish(self, task: asyncio.Task[Any], within: float) -> None:
-        if not self._drive(self.loop.now + round(within * 1e9), task.done):
-            task.cancel()
-            raise NotReached(f"{task.get_name()} did not end within {within:g} s")
-
-    def _drive(self, until: int, done: Callable[[], bool] | None) -> bool:
-        with self.loop.entered():
-            REPLACEMENTS.running = self._ambient
-            try:
-                reached = self.loop.drive(until, done)
-            finally:
-                REPLACEMENTS.running = None
-        self._raise_failures()
-        return reached
-
-    def _raise_failures(self) -> None:
-        if self.loop.failures:
-            owner, text, wrong = self.loop.failures[0]
-            name = owner.name if isinstance(owner, Process) else "the test"
-            said = "" if wrong is None else f": {type(wrong).__name__}: {wrong}"
-            raise NodeFailed(f"{name} raised {text} at {self.now:.6f} s{said}") from wrong
 
     # -- nodes -----------------------------------------------------------------------------------------------------
 
@@ -259,46 +143,7 @@ class World:
                 node.exit()
             task.result()
 
-    # -- faults ----------------------------------------------------------------------------------------------------
-
-    def fault(self, kind: str, text: str) -> Fault:
-        """Register a fault of this kind: it has to fire before the world ends."""
-        fault = Fault(text)
-        fault.kind = kind
-        return self._register(fault)
-
-    def _register(self, fault: F) -> F:
-        same = sum(each.kind == fault.kind for each in self.faults)
-        fault.key = self._naming or (fault.kind if same == 0 else f"{fault.kind}#{same + 1}")
-        fault.began = self.loop.now
-        fault.on_end = lambda: setattr(fault, "ended", self.loop.now)
-        if fault.key in self.plan.left_out:
-            fault.muted, fault.asked, fault.active, fault.ended = True, False, False, fault.began
-        self.faults.append(fault)
-        return fault
-
-    def _rule(self, rule: Rule) -> Rule:
-        self._register(rule)
-        if rule.muted:
-            return rule
-        self.network.add(rule)
-
-        def undo() -> None:
-            self.note(f"end {rule.key}")
-            self.network.drop(rule)
-
-        rule.undo_with(undo)
-        self.note(f"begin {rule.key} {rule.text}")
-        return rule
-
-    @contextmanager
-    def naming(self, name: str) -> Iterator[None]:
-        """Faults that begin in here are called ``name``, so that leaving others out changes neither name nor draws."""
-        before, self._naming = self._naming, name
-        try:
-            yield
-        finally:
-            self._naming = before
+    # -- what happened ---------------------------------------------------------------------------------------------
 
     def operation(self, name: str) -> bool:
         """Whether a client may carry out its operation of this name: always, unless a replay leaves it out."""
@@ -306,51 +151,6 @@ class World:
             return False
         self.operations.append(name)
         return True
-
-    def partition(self, *groups: Iterable[SimNode | str]) -> Rule:
-        """Cut the groups off from one another (one group: from everybody else), until removed."""
-        sides = [_names(group) for group in groups]
-        if len(sides) == 1:
-            sides.append([each.name for each in self.nodes if each.name not in sides[0]])
-        pairs = {(a, b) for one in sides for other in sides if one is not other for a in one for b in other}
-        return self._rule(Cut("|".join(",".join(side) for side in sides), pairs))
-
-    def one_way(self, sender: Any, receiver: Any) -> Rule:
-        """Nothing from ``sender`` reaches ``receiver``."""
-        senders, receivers = _names(sender), _names(receiver)
-        pairs = {(a, b) for a in senders for b in receivers}
-        return self._rule(OneWay(f"{','.join(senders)}>{','.join(receivers)}", pairs))
-
-    def clog(self, sender: Any, receiver: Any) -> Rule:
-        """What ``sender`` says to ``receiver`` queues up, and arrives in a burst when this is removed."""
-        senders, receivers = _names(sender), _names(receiver)
-        pairs = {(a, b) for a in senders for b in receivers}
-        return self._rule(Clog(f"{','.join(senders)}>{','.join(receivers)}", pairs))
-
-    def loss(self, probability: float, *, between: tuple[Any, Any] | None = None) -> Rule:
-        """Lose packets with this probability, between two (groups of) nodes or everywhere."""
-        return self._rule(Loss(probability, _both_ways(between)))
-
-    def latency(
-        self,
-        mean: float = 0.05,
-        *,
-        least: float = 0.0,
-        tail: float = 0.0,
-        tail_chance: float = 0.01,
-        between: tuple[Any, Any] | None = None,
-    ) -> Rule:
-        """Delay packets by ``least`` plus an exponential draw of ``mean``, sometimes plus one of ``tail``; seconds."""
-        rule = Latency(
-            round(least * 1e9), round(mean * 1e9), round(tail * 1e9), tail_chance if tail else 0.0, _both_ways(between)
-        )  # fmt: skip
-        return self._rule(rule)
-
-    def bandwidth(self, bytes_per_s: int, *, between: tuple[Any, Any] | None = None) -> Rule:
-        """Carry at most so many bytes a second on each directed link."""
-        return self._rule(Bandwidth(bytes_per_s, _both_ways(between)))
-
-    # -- what happened ---------------------------------------------------------------------------------------------
 
     def note(self, text: str, source: str = "world") -> None:
         """Add a line to the trace."""
@@ -396,9 +196,7 @@ class World:
                 self._raise_failures()
                 for task, wrong in self.loop.unretrieved():
                     raise NodeFailed(f"{task.get_name()} failed, and nobody looked: {wrong!r}") from wrong
-                idle = [fault for fault in self.faults if fault.asked and not fault.fired]
-                if idle:
-                    raise NeverFired(f"asked for and never fired: {', '.join(map(repr, idle))}")
+                self._demand_fired()
         except SimError as wrong:
             wrong.add_note(self._where())
             raise
@@ -423,17 +221,3 @@ class World:
                     node.process.end()
         self.loop.close()
         REPLACEMENTS.release()
-
-
-def _names(who: Any) -> list[str]:
-    """The names of one node or of several, also of some that are not born yet."""
-    if isinstance(who, SimNode | str):
-        who = (who,)
-    return [each.name if isinstance(each, SimNode) else each for each in who]
-
-
-def _both_ways(between: tuple[Any, Any] | None) -> set[tuple[str, str]] | None:
-    if between is None:
-        return None
-    one, other = _names(between[0]), _names(between[1])
-    return {pair for a in one for b in other for pair in ((a, b), (b, a))}

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from crdt import BoundExceeded, Change, Document, TypeClash
 from crdt.map import Objects
-from tests.crdt import oracle
 from tests.crdt.oracle import Operation
 
 scalars = (
@@ -250,6 +249,20 @@ class History:
             case ("snapshot", source, to):
                 one, other = self._pair(source, to)
                 other.join(one.snapshot())
+            case ("collect", at, lead):
+                doc = self.docs[at % len(self.replicas)]
+                before = doc.clock
+                doc.on_change = None
+                doc.collect(lead=lead)
+                self.changes += doc.changes_since(before)
+            case ("round", at):  # of questions and answers; what makes everybody forget is known to one only
+                self.settle()
+                self.step(("collect", at, True))
+                self.settle()
+                for other in range(len(self.replicas)):
+                    self.step(("collect", other, False))
+                self.settle()
+                self.step(("collect", at, False))
             case ("backup", at):
                 replica = self.replicas[at % len(self.replicas)]
                 replica.backup = replica.doc.snapshot()
@@ -312,6 +325,25 @@ def histories(
     return st.lists(commands(actions(kinds)), max_size=steps).map(lambda drawn: run(drawn, replicas))
 
 
+def random_argument(rng: random.Random, kind: str) -> Any:
+    """What an action of that kind takes."""
+    match kind:
+        case "counter" | "bounded":
+            return rng.randint(-3, 5)
+        case "transfer":
+            return rng.randint(0, 3), rng.choice(ACTORS)
+        case "register" | "multi":
+            return rng.choice(ELEMENTS)
+        case "set" | "set-remove-wins":
+            return rng.random() < 0.6, rng.choice(ELEMENTS)
+        case "list" | "text":
+            verb = rng.choice(("insert", "erase", "move") if kind == "list" else ("insert", "insert", "erase"))
+            return verb, rng.randint(0, 7), rng.randint(1, 4)
+        case "delete":
+            return None
+    return rng.random() < 0.6
+
+
 def random_steps(rng: random.Random, count: int, replicas: int) -> list[tuple[Any, ...]]:
     """The same from a plain generator, for long runs."""
 
@@ -321,21 +353,9 @@ def random_steps(rng: random.Random, count: int, replicas: int) -> list[tuple[An
              "flag-disable-wins", "delete", "list", "text")
         )  # fmt: skip
         path = rng.choice(PATHS)
-        match kind:
-            case "counter" | "bounded":
-                return kind, path, rng.randint(-3, 5)
-            case "transfer":
-                return kind, path, (rng.randint(0, 3), rng.choice(ACTORS))
-            case "register" | "multi":
-                return kind, path, rng.choice(ELEMENTS)
-            case "set" | "set-remove-wins":
-                return kind, path, (rng.random() < 0.6, rng.choice(ELEMENTS))
-            case "delete":
-                return kind, rng.choice((*PATHS, ("m",), ("m", "n"))), None
-            case "list" | "text":
-                verb = rng.choice(("insert", "erase", "move") if kind == "list" else ("insert", "insert", "erase"))
-                return kind, path, (verb, rng.randint(0, 7), rng.randint(1, 4))
-        return kind, path, rng.random() < 0.6
+        if kind == "delete":
+            path = rng.choice((*PATHS, ("m",), ("m", "n")))
+        return kind, path, random_argument(rng, kind)
 
     steps: list[tuple[Any, ...]] = []
     for _ in range(count):
@@ -354,6 +374,3 @@ def random_steps(rng: random.Random, count: int, replicas: int) -> list[tuple[An
             case _:
                 steps.append(("snapshot", rng.randrange(replicas), rng.randrange(replicas)))
     return steps
-
-
-__all__ = ["History", "Replica", "histories", "oracle", "perform", "random_steps", "run", "values", "wire"]

@@ -110,11 +110,8 @@ def _check(value: Any, depth: int, containers: int, path: str) -> int:
         kind_of_each = type(each)
         if kind_of_each in _PLAIN or (kind_of_each is float and each == each):
             continue
-        if depth < 3:
-            place = f"{path}.{str(at)[:40]}" if kind is dict else f"{path}[{at}]"
-        else:
-            place = path
-        containers = _check(each, depth + 1, containers, place)
+        place = f".{str(at)[:40]}" if kind is dict else f"[{at}]"
+        containers = _check(each, depth + 1, containers, path + place if depth < 3 else path)
     return containers
 
 

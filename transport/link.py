@@ -1,7 +1,7 @@
 """From a conduit to a link: the handshake over it, then lanes over it. Callbacks only: no task, no await.
 
-``establish`` works on any conduit: a WebSocket, a pair in memory, a simulated one. The first frame after a quiet turn of
-the loop goes at once; as long as each turn brings more, they are gathered, one message a turn. The conduit's backlog
+``establish`` works on any conduit: a WebSocket, a pair in memory, a simulated one. The first frame after a quiet turn
+of the loop goes at once; as long as each turn brings more, they are gathered, one message a turn. The conduit's backlog
 sets the pace, so that what is urgent waits behind 256 KiB at the most.
 """
 
@@ -63,11 +63,11 @@ class EstablishedLink:
         conduit.on_message, conduit.on_drained, conduit.on_close = self._on_message, self._on_drained, self._on_closed
         self._flush_soon()
 
-    def try_send(self, lane: Lane, frame: bytes) -> bool:
+    def try_send(self, lane: Lane, frame: bytes, urgent: bool = False) -> bool:
         """See ``base.Link``. CONTROL never refuses: a peer that takes none of a whole lane is dead, and cut off."""
         if self._closing is not None or not self._is_open:
             return True
-        if not self._lanes.offer(lane, frame):
+        if not self._lanes.offer(lane, frame, urgent):
             if lane is not Lane.CONTROL:
                 return False
             self._is_blocked = True  # what is queued will not go either

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +33,15 @@ OFFLOADS_MAX = 4096  # waiting or running; who offloads keeps few under way, so 
 def host_name() -> str:
     """This machine's name without its domain; "node" if it has none. For names people read, never for identity."""
     return socket.gethostname().partition(".")[0] or "node"
+
+
+def fetch_ahead() -> None:
+    """Import aiohttp on a thread, for a program that will soon need it and has other things to import meanwhile.
+
+    A third of that is two reads of the system's certificate authorities (nobody here asks them anything), for which
+    OpenSSL lets go of the interpreter: 70 ms less until a node is ready.
+    """
+    threading.Thread(target=importlib.import_module, args=("aiohttp.web",), daemon=True).start()
 
 
 class SystemEnv:

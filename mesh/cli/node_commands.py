@@ -37,6 +37,9 @@ def up(
     if secret_file is not None and is_open:
         raise click.UsageError("--secret-file and --open exclude each other")
     gc.disable()  # nothing of what is imported now is garbage: 50 ms less until the node is ready, which turns it on
+    from transport.system import fetch_ahead
+
+    fetch_ahead()
     from mesh.cli.up import Wish, main
 
     main(
@@ -55,6 +58,20 @@ def leave(data: Path | None, mesh: str | None, as_json: bool) -> None:
         client.ask("leave")
         client.wait_closed()
     Output(json=as_json).value(True, "left")
+
+
+@command()
+@click.argument("member")
+@node_options
+def retire(member: str, data: Path | None, mesh: str | None, as_json: bool) -> None:
+    """Close what MEMBER wrote, for good: it does not come back.
+
+    What the others keep only for its late return can then be forgotten. If it comes back all the same it goes on in new
+    logs, and what it had written alone and nobody had is lost, and named.
+    """
+    with client_of(data, mesh) as client:
+        client.ask("retire", member=member)
+    Output(json=as_json).value(True, "retired")
 
 
 @command(name="id")

@@ -58,6 +58,12 @@ class LinkClosed(Struct, frozen=True):
     cause: str
 
 
+class Wanted(Struct, frozen=True):
+    """There is a message for ``member``: a link to it is worth a dial."""
+
+    member: NodeId
+
+
 class DialRefused(Struct, frozen=True):
     """Every known address of ``member`` was dialled. ``refused``: all hosts answered that nobody listens there."""
 
@@ -104,6 +110,14 @@ class PushRefused(Struct, frozen=True):
     head: Head
 
 
+class Served(Struct, frozen=True):
+    """What ``Serve`` asked for is sent: ``peer`` was given ``slot`` up to ``seq``, which is all that may leave now."""
+
+    peer: NodeId
+    slot: Slot
+    seq: int
+
+
 class Repeated(Struct, frozen=True):
     """``peer`` pushed a frame that was held already."""
 
@@ -143,8 +157,8 @@ class Leave(Struct, frozen=True):
 
 
 Event: TypeAlias = (
-    Started | LinkUp | LinkClosed | DialRefused | Received | Heard | Arriving | Held | PushRefused | Repeated | Gap
-    | Forked | TimerFired | LoopLate | Leave
+    Started | LinkUp | LinkClosed | Wanted | DialRefused | Received | Heard | Arriving | Held | PushRefused | Served
+    | Repeated | Gap | Forked | TimerFired | LoopLate | Leave
 )  # fmt: skip
 
 # -- effects: what is to be done -------------------------------------------------------------------------------------
@@ -167,7 +181,7 @@ class Push(Struct, frozen=True):
 
 class Serve(Struct, frozen=True):
     """Send ``peer`` the held frames of ``slot`` after ``after``, in order, as its SYNC lane takes them; where the log
-    was cut below that, the stream's snapshot first."""
+    was cut below that, the stream's snapshot first. ``Served`` says when that is done."""
 
     peer: NodeId
     slot: Slot

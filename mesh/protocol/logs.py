@@ -108,6 +108,12 @@ class Logs:
     def met(self, peer: NodeId) -> None:
         self.known[peer] = {}
 
+    def given(self, peer: NodeId, slot: Slot, seq: int) -> None:
+        """``peer`` was sent ``slot`` up to ``seq``: it has that, or its link ends."""
+        known = self.known.get(peer)
+        if known is not None and (slot in known or len(known) < self._claims_max):
+            known[slot] = max(seq, known.get(slot, 0))
+
     def lost(self, peer: NodeId) -> None:
         """The link to ``peer`` ended: it is neither asked nor believed any more."""
         self.known.pop(peer, None)

@@ -53,8 +53,12 @@ class Prober:
     """One ``Watch`` a link, which goes with it. ``health`` is Lifeguard's awareness of oneself: 0 is healthy, and
     every time-out is stretched by 1 + health."""
 
-    def __init__(self, me: NodeId, config: ProberConfig, rng: Random, is_present: Callable[[NodeId], bool]) -> None:
-        self.me, self._config, self._rng, self._is_present = me, config, rng, is_present
+    def __init__(
+        self, me: NodeId, config: ProberConfig, rng: Random, *, is_present: Callable[[NodeId], bool],
+        is_alive: Callable[[NodeId], bool],
+    ) -> None:  # fmt: skip
+        self.me, self._config, self._rng = me, config, rng
+        self._is_present, self._is_alive = is_present, is_alive
         self.watches: dict[NodeId, Watch] = {}
         self.health = 0
         self._number = 0
@@ -135,6 +139,8 @@ class Prober:
                     return [self._arm(watch, watch.heard + quiet_ns - now, now)]
                 return self._probe(watch, now)
             case Stage.SUSPECTED:
+                if self._is_alive(peer) and self._is_silent(watch, now):
+                    return [CloseLink(peer, "timeout")]  # it refuted, so others reach it
                 out = self._probe(watch, now)
                 watch.stage = Stage.SUSPECTED
                 out[-1] = self._arm(watch, self._config.quiet_ms * MILLISECOND, now)
@@ -143,13 +149,15 @@ class Prober:
                 return self._ask_others(watch, now)
             case Stage.ASKED:
                 if "alive" in watch.verdicts.values() or not self._is_present(peer):
-                    if now - watch.heard > self.stretched(self._config.link_silent_ms):
-                        return [CloseLink(peer, "timeout")]  # it may live, this link does not; a new one is dialled
-                    return self._probe(watch, now)
+                    return [CloseLink(peer, "timeout")] if self._is_silent(watch, now) else self._probe(watch, now)
                 watch.stage = Stage.SUSPECTED
                 return [Silent(peer), self._arm(watch, self._config.quiet_ms * MILLISECOND, now)]
             case _:
                 assert_never(watch.stage)
+
+    def _is_silent(self, watch: Watch, now: int) -> bool:
+        """For so long that, where the peer lives, this link does not: a new one is dialled."""
+        return now - watch.heard > self.stretched(self._config.link_silent_ms)
 
     def _ask_others(self, watch: Watch, now: int) -> list[ProberEffect]:
         """No answer: ask again, and through k others (SWIM 4.1)."""

@@ -17,6 +17,7 @@ from mesh.messages import (
     Graft,
     IHave,
     LinkMessage,
+    Listen,
     Probe,
     ProbeAck,
     ProbeFor,
@@ -45,9 +46,11 @@ from mesh.protocol.effects import (
     PushRefused,
     Received,
     Repeated,
+    Served,
     Slot,
     Started,
     TimerFired,
+    Wanted,
 )  # fmt: skip
 from mesh.protocol.hyparview import HyParView, HyParViewConfig
 from mesh.protocol.logs import Logs
@@ -82,7 +85,8 @@ class Stack:
         self.overlay = HyParView(self.me, config.hyparview, rng)
         self.logs = Logs(config.antientropy.claims_max)
         self.tree = Plumtree(
-            self.me, config.plumtree, self.logs, rtt_ns=self.swim.rtt_ns, is_full_mesh=self._is_full_mesh
+            self.me, config.plumtree, self.logs, rtt_ns=self.swim.rtt_ns, is_full_mesh=self._is_full_mesh,
+            is_short=self._is_short,
         )  # fmt: skip
         self._left = False
         self.members_version = 0  # counts changes of the member table, also those that are no news to observers
@@ -90,6 +94,9 @@ class Stack:
 
     def _is_full_mesh(self) -> bool:
         return self.overlay.is_full_mesh
+
+    def _is_short(self) -> bool:
+        return self.overlay.is_short
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -147,7 +154,7 @@ class Stack:
             case Held(slot, _, head, source, _):
                 self.logs.held(slot, head, source)
                 return [*self.tree.handle(event, now), *self.repair.handle(event, now)]
-            case PushRefused(peer) | Repeated(peer) | Gap(peer):
+            case PushRefused(peer) | Served(peer) | Repeated(peer) | Gap(peer):
                 if peer not in self.links:
                     return []  # of a link that ended meanwhile
                 return [*self.tree.handle(event, now), *self.repair.watch()]
@@ -164,6 +171,8 @@ class Stack:
                 return [*out, *self.tree.handle(event, now), *self.repair.handle(event, now)]
             case LoopLate():
                 return [*self._swim(event, now), *self.repair.handle(event, now)]
+            case Wanted():
+                return self.overlay.handle(event, now)
             case DialRefused():
                 return self._swim(event, now)
             case Arriving():
@@ -193,9 +202,11 @@ class Stack:
         match message:
             case Probe() | ProbeAck() | Rumour() | Records() | ProbeFor() | ProbeVerdict():
                 return self._swim(event, now)
-            case IHave() | Graft() | Prune() | Want():
+            case IHave() | Graft() | Prune() | Listen() | Want():
                 return [*self._swim(Heard(peer), now), *self.tree.handle(event, now), *self.repair.watch()]
             case Digest() | Vector():
+                if not isinstance(message, Digest) or message.hash == self.logs.digest():
+                    self.tree.compared(peer)
                 return [*self._swim(Heard(peer), now), *self.repair.handle(event, now)]
             case Shuffle() | Disconnect():
                 return [*self._swim(Heard(peer), now), *self.overlay.handle(event, now)]
@@ -208,7 +219,7 @@ class Stack:
         for effect in self.swim.handle(event, now):
             if isinstance(effect, (MemberChanged, MemberForgotten)):
                 self.members_version += 1
-                out += self.overlay.handle(effect, now)
+                out += [*self.overlay.handle(effect, now), *self.tree.listen_anew()]
             else:
                 out.append(effect)
         return out

@@ -88,7 +88,9 @@ class Swim:
             identity, mesh, name=name, incarnation=incarnation, durable=durable, members_max=config.members_max
         )
         self.table = self._roster.table
-        self._prober = Prober(self.me, config.prober, rng, self._is_present)
+        self._prober = Prober(
+            self.me, config.prober, rng, is_present=self._is_present, is_alive=self._is_alive
+        )  # fmt: skip
         self._watches = self._prober.watches
         self._inquiries: dict[NodeId, Inquiry] = {}
         self._closed: dict[NodeId, int] = {}  # when a link to it closed unexpectedly
@@ -364,6 +366,10 @@ class Swim:
                 case _:
                     out.append(each)
         return out
+
+    def _is_alive(self, node: NodeId) -> bool:
+        member = self.table.get(node)
+        return member is not None and member.state is State.ALIVE
 
     def _is_present(self, node: NodeId) -> bool:
         member = self.table.get(node)

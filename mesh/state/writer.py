@@ -40,6 +40,7 @@ class Writer:
         self._flushes: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._deferred: list[Callable[[], None]] = []  # what had to wait for the end of a transaction
         self.own = own
+        self._kept: Log | None = None  # the log whose name is written down, or about to be
         self.fault: SpaceReadOnly | None = None
         self.is_stale = False
         self._is_closed = False
@@ -49,6 +50,19 @@ class Writer:
     def add(self, change: Change) -> None:
         """A local change was committed to the document."""
         self._sealer.add(change.item(), change.seq, change.count, change.hlc)
+
+    def keep_name(self) -> None:
+        """Write down which log is ours, also before its first frame: somebody is told of it, and may hand rights of a
+        bounded counter over to it. (Found by ``tickets``, seed 2: a restart took another name, and the rights were
+        nobody's.)"""
+        log = self.own
+        if log.head.seq or self._kept is log or self._is_closed:
+            return
+        self._kept = log
+        self._room.journal.append([(records.OWN, self._key, log.slot.origin.log)], saved=nothing, lost=self._unkept)
+
+    def _unkept(self, fault: StorageFault) -> None:
+        self._kept = None  # the next one who asks has it written again
 
     def check_writable(self) -> None:
         """Raise unless a local write may begin: ``SpaceReadOnly``, ``BacklogFull``. Nothing has changed then."""
@@ -137,6 +151,25 @@ class Writer:
         self.own = self._replica.log(origin)
         self._replica.doc.renew(self.own.actor)
         self._room.tell(LogRenewed(old, origin, reason))
+
+    def defer(self, act: Callable[[], None]) -> None:
+        """Do ``act`` at the end of the open transaction."""
+        self._deferred.append(act)
+
+    def abandon(self, reason: str) -> None:
+        """Go on in a new log, on what base and heads say; whatever was not sealed yet goes too."""
+        old = self.own.slot.origin
+        self._sealer.take()
+        lost = SpaceReadOnly(
+            self._replica.name, reason, self.own.head.seq + 1, self._replica.doc.clock.get(str(old), 0)
+        )
+        self.own = self._replica.log(Origin.of(self._room.identity.id, self._room.env.entropy(LOG_BYTES)))
+        self.rebuild()
+        self._room.tell(LogRenewed(old, self.own.slot.origin, reason))
+        while self._flushes:
+            _, flush = self._flushes.popleft()
+            if not flush.done():
+                flush.set_exception(lost)
 
     def seen(self, origin: Origin, seq: int) -> None:
         """A peer holds ``seq`` of one of our logs. Nothing leaves us before it is durable, so if that is more than we

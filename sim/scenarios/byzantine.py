@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from sim.byzantine import corrupt
-from sim.checkers.convergence import Converged
+from sim.checkers.convergence import Converged, converged
 from sim.checkers.verdict import Violated
+from sim.clock import EPOCH
 from sim.scenario import scenario
 from sim.scenarios.split import everybody_sees_everybody
 from sim.world import World
+from transport.base import SECOND
+
+HOUR_NS = 3600 * SECOND
 
 
 def _honest_agree(world: World, liar: str, total: int, within: float = 20.0) -> None:
@@ -125,4 +129,33 @@ def quarrel(world: World) -> None:
             raise Violated(f"{made} links in 20 s between two that disagree")
         a_and_b = [each.node.counter("n").value for each in world.nodes[:-1]]
         assert a_and_b == [total, total]
+    _honest_agree(world, liar.name, total)
+
+
+@scenario(nodes=4, seeds=range(10))
+def end_of_time(world: World) -> None:
+    """Writes stamped near the end of time win among concurrent ones, and against nothing that saw them: the honest
+    ones' clocks do not follow, and they write on."""
+    world.run_until(everybody_sees_everybody, within=10.0)
+    a, b, c, liar = world.nodes
+    liar.node.register("r").set("before")
+    world.run_until(converged)
+    with corrupt(world, liar, "future"), world.partition([liar]):
+        liar.node.register("r").set("late")
+        a.node.register("r").set("beside")
+        world.run_for(1.0)
+    world.run_until(everybody_sees_everybody, within=20.0)
+    world.run_until(converged, within=20.0)
+    assert {each.node.register("r").value for each in world.nodes} == {"late"}
+    for each in (a, b, c):
+        each.node.register("r").set(f"answer of {each.name}")
+        world.run_until(converged)
+        if (shown := liar.node.register("r").value) != f"answer of {each.name}":
+            raise Violated(f"{shown!r} is shown, and the author of the answer had seen that")
+    ahead = (a.node.space()._doc.hlc.now >> 16) - world.now * 1000
+    if ahead * 1e6 > EPOCH + HOUR_NS:
+        raise Violated("an honest clock followed a stamp that is far ahead of its wall clock")
+    total = _write(world, 10)
+    b.crash()
+    b.restart()
     _honest_agree(world, liar.name, total)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sim.checkers.convergence import check_clocks, converged
+from sim.checkers.rounds import demand_rounds
 from sim.scenario import scenario
 from sim.world import World
 
@@ -19,7 +20,7 @@ def split(world: World) -> None:
         world.run_for(30.0)
         assert not converged(world)  # the fault did bite
         check_clocks(world)
-    world.run_until(converged, within=10.0)
+    demand_rounds(world, 1, links_within=10.0)
     for each in world.nodes:
         assert each.node.counter("n").value == 2
         assert sorted(each.node.set("s")) == [left[0].name, right[0].name]

@@ -65,9 +65,15 @@ def bounded(every: list[Operation], alive: list[Operation]) -> tuple[bool, Any]:
     return bool(alive), sum(max(0, held) for held in rights(alive).values())
 
 
-def register(every: list[Operation], alive: list[Operation]) -> tuple[bool, Any]:
+def ranked(every: list[Operation], alive: list[Operation]) -> list[Any]:
+    """Values of the writes nobody saw past, each once, the winner first."""
     left = sorted(unseen(alive, every), key=lambda each: (each.stamp, each.actor.encode(), each.seq))
-    return bool(left), left[-1].argument if left else None
+    return list({canonical(each.argument): each.argument for each in reversed(left)}.values())
+
+
+def register(every: list[Operation], alive: list[Operation]) -> tuple[bool, Any]:
+    left = ranked(every, alive)
+    return bool(left), left[0] if left else None
 
 
 def multi(every: list[Operation], alive: list[Operation]) -> tuple[bool, Any]:
@@ -170,11 +176,9 @@ def pruned(leaf: Leaf, places: dict[Name, Any]) -> bool:
     return bool(leaf.left or leaf.right) or (leaf.name[0].decode(), *leaf.name[1:]) in places
 
 
-def shown(every: list[Operation], alive: list[Operation]) -> dict[Name, Any]:
-    """Values nobody removed, by the place where they were put in or that the move that counts gave them."""
-    erased = {name for each in every if each.verb == "erase" for name in each.argument}
-    living = {(each.actor, each.seq) for each in alive}
-    moves: dict[Any, list[Operation]] = {}
+def moved(every: list[Operation]) -> dict[Name, Name]:
+    """Where an element is that was moved: what the move that counts put in."""
+    moves: dict[Name, list[Operation]] = {}
     for each in every:
         if each.verb == "move":
             moves.setdefault(each.argument[1][0], []).append(each)
@@ -186,6 +190,14 @@ def shown(every: list[Operation], alive: list[Operation]) -> dict[Name, Any]:
     for what, of in moves.items():
         last = max(of, key=lambda each: (turn(each, of), each.actor.encode(), each.seq))
         places[what] = last.actor, last.seq, 0
+    return places
+
+
+def shown(every: list[Operation], alive: list[Operation]) -> dict[Name, Any]:
+    """Values nobody removed, by the place where they were put in or that the move that counts gave them."""
+    erased = {name for each in every if each.verb == "erase" for name in each.argument}
+    living = {(each.actor, each.seq) for each in alive}
+    places = moved(every)
     return {
         places.get(what, what): value
         for each in every
@@ -193,6 +205,20 @@ def shown(every: list[Operation], alive: list[Operation]) -> dict[Name, Any]:
         for offset, value in enumerate(each.argument[1])
         if (what := (each.actor, each.seq, offset)) not in erased
     }
+
+
+def layout(every: list[Operation], alive: list[Operation]) -> list[tuple[Name, bool]]:
+    """All elements in order, each once, where it is: its name, and whether it shows."""
+    places, showing = moved(every), shown(every, alive)
+    names = {
+        places.get(what, what): what
+        for each in every
+        if each.verb == "insert"
+        for offset in range(len(each.argument[1]))
+        if (what := (each.actor, each.seq, offset))
+    }
+    read = [(leaf.name[0].decode(), *leaf.name[1:]) for leaf in grown(every).read()]
+    return [(names[place], place in showing) for place in read if place in names]
 
 
 def sequence(every: list[Operation], alive: list[Operation]) -> list[Any]:
@@ -226,14 +252,20 @@ RULES: dict[str, Any] = {
 }
 
 
+def about(operations: list[Operation], kind: str, path: tuple[str, ...]) -> list[Operation]:
+    """Those on one object; for a text or list deletes too, since where something hangs depends on what showed."""
+    every = [each for each in operations if each.kind == kind and each.path == path]
+    if kind in ("list", "text"):
+        every += [each for each in operations if not each.kind and path[: len(each.path)] == each.path]
+    return every
+
+
 def live(operations: list[Operation], path: tuple[str, ...]) -> list[tuple[str, Any]]:
     """Kinds and values of all that is live at ``path``, the one that shows first."""
     alive = survive(operations)
     found = []
     for kind, rule in RULES.items():
-        every = [each for each in operations if each.kind == kind and each.path == path]
-        if kind in ("list", "text"):  # where something hangs depends on what showed
-            every += [each for each in operations if not each.kind and path[: len(each.path)] == each.path]
+        every = about(operations, kind, path)
         there, value = rule(every, [each for each in alive if each in every])
         if there:
             found.append((kind, value))
@@ -249,3 +281,22 @@ def value_of(operations: list[Operation], above: tuple[str, ...] = ()) -> dict[s
     keys = {each.path[depth] for each in operations if len(each.path) > depth and each.path[:depth] == above}
     shown = {key: live(operations, (*above, key)) for key in sorted(keys)}
     return {key: kinds[0][1] for key, kinds in shown.items() if kinds}
+
+
+def conflicts_of(operations: list[Operation], above: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
+    """Path, types, what shows and what does not, wherever something does not: above before below, keys in order."""
+    alive = survive(operations)
+    found: list[tuple[Any, ...]] = []
+    for key in sorted(value_of(operations, above), key=canonical):
+        path = (*above, key)
+        kinds = live(operations, path)
+        others = []
+        for at, (kind, value) in enumerate(kinds):
+            every = about(operations, kind, path)
+            losers = ranked(every, [each for each in alive if each in every])[1:] if kind == "register" else []
+            others += losers if not at else [value, *losers]
+        if others:
+            found.append((path, tuple(kind for kind, _ in kinds), kinds[0][1], tuple(others)))
+        if any(kind == "map" for kind, _ in kinds):
+            found += conflicts_of(operations, path)
+    return found

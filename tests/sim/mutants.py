@@ -8,26 +8,31 @@ story fails for a reason of the world: a law that does not hold, a deadline miss
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
-from crdt import causal, sets
+from crdt import UnknownOperation, causal, sets
+from crdt.bounded import Bounded, BoundedStore
 from crdt.clock import INDEX_MASK
 from crdt.counter import CounterStore
 from crdt.document import Document
 from crdt.register import RegisterStore, Write
-from mesh.messages import Graft, Want
+from mesh import runtime
+from mesh.messages import Graft, KindUnknown, Want
 from mesh.protocol import effects as do
 from mesh.protocol.antientropy import AntiEntropy
 from mesh.protocol.logs import Logs
 from mesh.protocol.plumtree import Plumtree
 from mesh.protocol.roster import Roster
 from mesh.protocol.stack import Stack
+from mesh.protocol.swim import Swim
+from mesh.runtime import Runtime
 from mesh.state import folder, folding, intake, replica
 from mesh.state.forks import Forks
 from mesh.state.replica import Replica
@@ -35,6 +40,7 @@ from mesh.state.reports import Reports
 from mesh.state.roll import Roll
 from mesh.state.writer import Writer
 from sim.scenario import Outcome, find
+from transport.errors import PeerFault
 from transport.lanes import Lanes
 
 Breakage = Callable[[], Iterator[None]]
@@ -43,12 +49,14 @@ BUGS_OF_ITS_OWN = (TypeError, AttributeError, NameError, KeyError, IndexError, I
 
 @dataclass(frozen=True)
 class Mutant:
-    """One breakage, the story that catches it, and within how many seeds (from 0 on)."""
+    """One breakage, the story that catches it, and within how many seeds (from 0 on). ``by``: what the error has to
+    say, where it is there to prove that one checker bites."""
 
     name: str
     story: str
     within: int
     breaks: Callable[[], Any]
+    by: str = ""
 
     @property
     def moral(self) -> str:
@@ -63,7 +71,8 @@ class Mutant:
             if outcome.error is not None:
                 if isinstance(_root(outcome.error), BUGS_OF_ITS_OWN):
                     raise AssertionError(f"{self.name} is itself broken") from outcome.error
-                return seed + 1, outcome
+                if re.search(self.by, f"{type(outcome.error).__name__}: {outcome.error}"):
+                    return seed + 1, outcome
         return self.within, None
 
 
@@ -74,12 +83,12 @@ def _root(error: BaseException) -> BaseException:
 MUTANTS: dict[str, Mutant] = {}
 
 
-def mutant(story: str, within: int) -> Callable[[Breakage], Breakage]:
+def mutant(story: str, within: int, by: str = "") -> Callable[[Breakage], Breakage]:
     """Make a generator that breaks something while it is suspended a mutant, called as the function is."""
 
     def wrap(breakage: Breakage) -> Breakage:
         name = breakage.__name__.replace("_", "-")
-        MUTANTS[name] = Mutant(name, story, within, contextmanager(breakage))
+        MUTANTS[name] = Mutant(name, story, within, contextmanager(breakage), by)
         return breakage
 
     return wrap
@@ -307,7 +316,7 @@ def want_ignored() -> Iterator[None]:
 @mutant("detour", 3)
 def nobody_is_told_of_frames() -> Iterator[None]:
     """Lazy peers hear nothing: no ihave is ever sent."""
-    with patch.object(Plumtree, "_note", lambda self, peers, slot: []):
+    with patch.object(Plumtree, "_note", lambda self, peers, slot, now: []):
         yield
 
 
@@ -445,6 +454,103 @@ def refutation_at_the_old_incarnation() -> Iterator[None]:
         return self.speak(self.incarnation, now)
 
     with patch.object(Roster, "_refute", refute):
+        yield
+
+
+# -- one for each checker: the law of its own has to say so ----------------------------------------------------------
+
+
+@mutant("chaos", 3, by="are overdrawn")
+def rights_spent_twice() -> Iterator[None]:
+    """A bounded counter is taken from, whoever holds the rights."""
+    with patch.object(Bounded, "_require", lambda self, amount: None):
+        yield
+
+
+@mutant("tickets", 3, by="are overdrawn")
+def rights_handed_over_and_kept() -> Iterator[None]:
+    """Who hands rights over spends them all the same, at home."""
+
+    def rights(self: Any) -> dict[int, int]:
+        return {index: own for index, (_, own, _) in self.entries.items()}
+
+    with patch.object(BoundedStore, "rights", rights):
+        yield
+
+
+@mutant("calm", 1, by="until all had it")
+def nothing_is_pushed() -> Iterator[None]:
+    """A write waits until the next comparison finds it: nobody pushes."""
+    with patch.object(Runtime, "_push", lambda self, held, peers: None):
+        yield
+
+
+@mutant("calm", 1, by=r"messages for \d+ writes")
+def everybody_is_probed_all_the_time() -> Iterator[None]:
+    """A neighbour that said nothing for 20 ms is probed, instead of after 400."""
+    init = Swim.__init__
+
+    def restless(self: Any, identity: Any, mesh: Any, config: Any, *args: Any, **options: Any) -> None:
+        prober = replace(config.prober, quiet_ms=20)
+        init(self, identity, mesh, replace(config, prober=prober), *args, **options)
+
+    with patch.object(Swim, "__init__", restless):
+        yield
+
+
+@mutant("tickets", 5, by="belong to nobody")
+def name_not_kept() -> Iterator[None]:
+    """A log's name is on disk with its first frame only (the bug that ``tickets`` found)."""
+    with patch.object(Writer, "keep_name", lambda self: None):
+        yield
+
+
+@mutant("chaos-folding", 10, by="no longer shows|came back without")
+def snapshot_forgets() -> Iterator[None]:
+    """A snapshot takes the place of the document: what only this node showed is gone. Reads are not monotonic."""
+    yield from snapshot_adopted()
+
+
+@mutant("version-mix", 1, by="links were made anew|connected did not hold")
+def unknown_kinds_end_links() -> Iterator[None]:
+    """A message of a kind that is not known counts as a broken rule."""
+    decode = runtime.decode
+
+    def strict(peer: Any, raw: bytes) -> Any:
+        try:
+            return decode(peer, raw)
+        except KindUnknown:
+            raise PeerFault(peer, "a link message must be known") from None
+
+    with patch.object(runtime, "decode", strict):
+        yield
+
+
+@mutant("operation-of-tomorrow", 1, by="was taken in|did not say")
+def unknown_operations_are_skipped() -> Iterator[None]:
+    """A change that is not understood counts as seen, and its log goes on."""
+    changes_of = replica.changes_of
+
+    def lenient(frame: Any, actor: str, at: Any) -> Any:
+        try:
+            return changes_of(frame, actor, at)
+        except UnknownOperation:
+            return []
+
+    with patch.object(replica, "changes_of", lenient):
+        yield
+
+
+@mutant("mdns-alone", 1, by="everybody_sees_everybody did not hold")
+def hints_of_mdns_are_dropped() -> Iterator[None]:
+    """What only zeroconf finds is not dialled."""
+    hint = Runtime.hint
+
+    def deaf(self: Any, heard: Any) -> None:
+        if heard.source != "mdns":
+            hint(self, heard)
+
+    with patch.object(Runtime, "hint", deaf):
         yield
 
 
