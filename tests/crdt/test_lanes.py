@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,7 +37,7 @@ def test_what_is_ready_is_applied_alike_at_once_or_one_by_one(history: History, 
             case 2:
                 batches[at - 1], batches[at] = batches[at], batches[at - 1]  # perhaps before its causes
     for batch in batches:
-        assert fast.apply(wire(batch)) == slow._apply_each(wire(batch), True)
+        assert fast.apply(wire(batch)) == slow._apply_each(wire(batch), events=True, admitted=False)
         assert fast._news == slow._news
         if data.draw(st.booleans()):
             for doc in (fast, slow):
@@ -57,7 +58,7 @@ def test_stamps_too_far_ahead_are_followed_alike(seconds: list[int]) -> None:
     made = [Change("x", at, each * 1000 << 16, 0, (Increment("n", 1),)) for at, each in enumerate(seconds, 2)]
     docs[0].apply(made)
     for each in made:
-        docs[1]._apply_each([each], False)
+        docs[1]._apply_each([each], events=False, admitted=False)
     assert docs[0].hlc.now == docs[1].hlc.now == max([0, *(each * 1000 << 16 for each in seconds if each <= 20)])
 
 
@@ -102,3 +103,21 @@ def test_a_frame_is_read_as_its_items_are(history: History) -> None:
         assert [(each.needs, each.deps) for each in read] == [
             (each.needs, each.deps) for each in (Change.decode(each.encode()) for each in mine)
         ]
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        [1, "k" * 513, 1], [1, ["k"], 1], [1, "k", 1 << 63], [4, "k", b"\xcc\x01", []], [4, "k", b"\x01", [0, 1]],
+        [6, "k", b"", True, []], [6, ["k", "é" * 300], b"\x01", True, []], [11, "k", [0, 1], "x"], [11, "k", 0, ""],
+        [13, "k", 0, [b"\xcc\x01"]], [16, "s", 2, b"\x01\xc1"], [99, "k"],
+    ],
+)  # fmt: skip
+def test_what_is_refused_in_a_frame_is_refused_alone(op: list[Any]) -> None:
+    item = msgspec.msgpack.encode([0, 1, [op]])
+    raw = msgspec.msgpack.encode([1, "x", 1, 1, msgspec.Raw(item)])
+    with pytest.raises(CrdtError) as alone:
+        Change.decode(raw)
+    with pytest.raises(CrdtError) as framed:
+        Change.from_items("x", 1, 1, b"\x91" + item, 1)
+    assert (type(alone.value), str(alone.value)) == (type(framed.value), str(framed.value)) == told(slowly, raw)
