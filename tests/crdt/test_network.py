@@ -20,6 +20,8 @@ def go(kind: str, seed: int, steps: int) -> Network:
     else:
         also = ("transfer",) if kind == "bounded" else ()
         network = Network(rng, (kind, kind, kind, *also, "delete"), (("m", "x"), ("k",)), replicas=3)
+        if kind in ("list", "text"):  # enough to move and to remove
+            network.begin([(kind, path, ("insert", 0, at % 4)) for path in (("m", "x"), ("k",)) for at in range(6)])
     network.run(steps)
     network.settle()
     return network
