@@ -10,7 +10,9 @@ from mesh.cli.group import Command
 
 @click.command("bench", cls=Command)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line, where a bench can.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print those that hold themselves to targets as JSON, one a line."
+)
 def command(names: tuple[str, ...], as_json: bool) -> int:
     """Measure this machine: each figure beside its reference, as a ratio, in one run. NAME chooses some of them.
 
@@ -18,7 +20,7 @@ def command(names: tuple[str, ...], as_json: bool) -> int:
     """
     if unknown := [each for each in names if each not in BENCHES]:
         raise click.UsageError(f"there is no bench {unknown[0]!r}; there are: {', '.join(BENCHES)}")
-    return run(names, ("--json",) if as_json else ())
+    return run(names or tuple(BENCHES), as_json=as_json)
 
 
 def _told() -> str:

@@ -205,6 +205,8 @@ class Stack:
             case IHave() | Graft() | Prune() | Listen() | Want():
                 return [*self._swim(Heard(peer), now), *self.tree.handle(event, now), *self.repair.watch()]
             case Digest() | Vector():
+                if not isinstance(message, Digest) or message.hash == self.logs.digest():
+                    self.tree.compared(peer)
                 return [*self._swim(Heard(peer), now), *self.repair.handle(event, now)]
             case Shuffle() | Disconnect():
                 return [*self._swim(Heard(peer), now), *self.overlay.handle(event, now)]
