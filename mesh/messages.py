@@ -26,6 +26,7 @@ ENTRIES_MAX = 4096  # of one list in one message; longer ones are sent in severa
 RECORDS_MAX = 128  # of members in one message: each costs a signature check, 50 us
 BODY_BYTES_MAX = 256 << 10  # an application's value
 CHUNK_BYTES_MAX = 256 << 10  # of a snapshot
+PARTS_AHEAD = 8  # of a snapshot, sent before the receiver pulls: 2 MiB
 ABOUT_BYTES_MAX = 4096  # what travels beside a body: ``mesh.messaging.context``
 ABOUT = Annotated[bytes, Meta(max_length=ABOUT_BYTES_MAX)]
 
@@ -175,6 +176,13 @@ class SnapshotPart(LinkMessage, frozen=True, tag=27):
     part: Annotated[int, Meta(ge=0, lt=65536)]
     parts: Annotated[int, Meta(ge=1, le=65536)]
     data: Annotated[bytes, Meta(max_length=CHUNK_BYTES_MAX)]
+
+
+class SnapshotPull(LinkMessage, frozen=True, tag=34):
+    """Of ``transfer`` I have room for the first ``parts`` parts, in all; the first ``PARTS_AHEAD`` come unasked."""
+
+    transfer: NUMBER
+    parts: Annotated[int, Meta(ge=1, le=1 << 17)]
 
 
 class Durable(LinkMessage, frozen=True, tag=28):
@@ -345,8 +353,8 @@ class UnknownKind(LinkMessage, frozen=True, tag=60):
 AnyMessage: TypeAlias = (
     Rumour | Records | Probe | ProbeAck | ProbeFor | ProbeVerdict
     | Contact | Shuffle | Disconnect
-    | IHave | Graft | Prune | Listen | Digest | Vector | Want | SnapshotPart | Durable | ConfirmAsk | DurableAsk
-    | Evidence | Gone
+    | IHave | Graft | Prune | Listen | Digest | Vector | Want | SnapshotPart | SnapshotPull
+    | Durable | ConfirmAsk | DurableAsk | Evidence | Gone
     | Send | Request | Reply | Abandon | StreamOpen | StreamItem | StreamGrant | StreamEnd | StreamStop
     | Post | Receipt | Relayed | UnknownKind
 )  # fmt: skip

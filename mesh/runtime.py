@@ -17,7 +17,6 @@ from typing import assert_never
 
 from mesh.config import NodeConfig
 from mesh.messages import (
-    CHUNK_BYTES_MAX,
     Abandon,
     ConfirmAsk,
     Digest,
@@ -37,6 +36,7 @@ from mesh.messages import (
     Request,
     Send,
     SnapshotPart,
+    SnapshotPull,
     StreamEnd,
     StreamGrant,
     StreamItem,
@@ -67,13 +67,14 @@ from mesh.protocol.facts import (
     PeerRefused,
 )
 from mesh.protocol.stack import Stack
+from mesh.serving import Serving
 from mesh.state.spaces import Spaces
 from transport.address import for_others
 from transport.base import MILLISECOND, SECOND, Env, Hint, Lane, Link, Storage, Timer
 from transport.dialer import Dialer
 from transport.errors import PeerFault
 from transport.frame import KIND_TOPIC, is_signed_frame, kind_of
-from transport.identity import SIGNATURE_BYTES, Identity, Mesh, NodeId
+from transport.identity import Identity, Mesh, NodeId
 from transport.link import EstablishedLink, Refusal
 
 log = logging.getLogger("gossamer")
@@ -82,7 +83,6 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 HEARD_NS = 100 * MILLISECOND  # once in so long is enough to know that a peer lives
 LATE_NS = 50 * MILLISECOND  # below this, lateness says nothing
 DRAIN_LOOK_S = 0.005  # how often a node that stops looks whether its lanes are empty
-SERVE_BYTES = 256 << 10  # read from the journal at a time, per peer
 
 
 class Runtime:
@@ -106,10 +106,8 @@ class Runtime:
         self.env, self.identity, self.mesh = env, identity, mesh
         self._tell_node, self._dropped = tell, dropped
         self._timers: dict[Hashable, Timer] = {}
-        self._serving: dict[NodeId, _Serving] = {}
         self._heard: dict[NodeId, int] = {}  # linked peers: when the stack was last told that something came
         self._late_until = 0  # up to here this loop's lateness was told
-        self._transfer = 0
         self.compared = asyncio.Event()  # a peer has said what it holds, so also how much of our own log
         self._closed = False
         self._queue: deque[do.Event] = deque()
@@ -159,6 +157,9 @@ class Runtime:
             on_fault=self._on_fault, send=self._send, outlets=self.dialer.links.values, is_asked=self._is_asked,
             forget=self.stack.forget, on_broadcast=self.handlers.on_send_of, dropped=dropped,
         )  # fmt: skip
+        self.serving = Serving(
+            env, links=self.dialer.links, spaces=self.spaces, topics=self.topics, feed=self.feed
+        )  # fmt: skip
         self._drain_ns = int(config.messaging.drain_s * SECOND)
 
     async def open(self) -> None:
@@ -192,6 +193,7 @@ class Runtime:
         self.reach.close()
         self.handlers.close()
         self.streams.close()
+        self.serving.close()
         self.feeds.close()
         self.dialer.close()
 
@@ -210,20 +212,23 @@ class Runtime:
         """Give the stack one event and perform what it asks; events that follow from that wait their turn."""
         if self._closed:
             return
-        if isinstance(event, do.Held) and event.source is not None:
+        if event.__class__ is do.Held and event.source is not None:
             self.relay.heard(event.slot.origin.node, event.source)
-        self._queue.append(event)
         if self._busy:
+            self._queue.append(event)
             return
         self._busy = True
         try:
-            while self._queue:
-                each = self._queue.popleft()
-                effects = self.stack.handle(each, self.env.mono())
-                if self._members_version != self.stack.members_version:
+            stack, queue = self.stack, self._queue
+            while True:
+                effects = stack.handle(event, self.env.mono())
+                if self._members_version != stack.members_version:
                     self._members_changed()
                 for effect in effects:
-                    self._perform(effect, each)
+                    self._perform(effect, event)
+                if not queue:
+                    break
+                event = queue.popleft()
         finally:
             self._busy = False
 
@@ -237,7 +242,7 @@ class Runtime:
                 assert isinstance(cause, do.Held)
                 self._push(cause, peers)
             case do.Serve(peer, slot, after):
-                self._serve(peer, slot, after)
+                self.serving.serve(peer, slot, after)
             case do.CancelTimer(key):
                 if timer := self._timers.pop(key, None):
                     timer.cancel()
@@ -306,7 +311,7 @@ class Runtime:
     def _on_lost(self, link: EstablishedLink, cause: str) -> None:
         if link.fault is not None:
             self.tell(PeerMisbehaved(link.peer, link.fault.rule))
-        self._serving.pop(link.peer, None)
+        self.serving.lost(link.peer)
         self._heard.pop(link.peer, None)
         self.spaces.linked(link.peer, False)
         if self.stack.overlay.cause(link.peer, cause) != "evicted":  # that peer is well, and so is the way over others
@@ -359,6 +364,8 @@ class Runtime:
                 self.relay.on_message(peer, message, raw)
             case SnapshotPart() | Durable() | ConfirmAsk() | DurableAsk() | Evidence():
                 self.spaces.on_message(peer, message)
+            case SnapshotPull():
+                self.serving.pull(peer, message)
             case Gone():
                 self.topics.on_gone(peer, message)
             case IHave():
@@ -423,6 +430,10 @@ class Runtime:
             return self.loopback.try_send(message)
         return self.relay.send(peer, message)
 
+    def knows(self, peer: NodeId) -> bool:
+        """Whether ``peer`` is this node, linked to it, or a member it heard of, whatever its state."""
+        return self._is_near(peer) or self.stack.swim.table.get(peer) is not None
+
     def _is_near(self, peer: NodeId) -> bool:
         return peer in self.dialer.links or peer == self.identity.id
 
@@ -449,77 +460,12 @@ class Runtime:
             if link is not None and (raw is None or not link.try_send(Lane.BROADCAST, raw)):
                 self.feed(do.PushRefused(peer, held.slot, held.head))
 
-    def _serve(self, peer: NodeId, slot: do.Slot, after: int) -> None:
-        serving = self._serving.setdefault(peer, _Serving())
-        serving.wanted[slot] = after  # asked again: from there; at most one a log, so bounded by the logs there are
-        self._continue(peer)
-
     def _on_writable(self, peer: NodeId, lane: Lane) -> None:
         if lane is Lane.SYNC:
-            self._continue(peer)
+            self.serving.go(peer)
         self._on_room(peer, lane)
 
     def _on_room(self, peer: NodeId, lane: Lane) -> None:
         if lane is Lane.DIRECT:
             self.outbox.writable(peer)
         self.direct.writable(peer, lane)
-
-    def _continue(self, peer: NodeId) -> None:
-        """Send what ``peer`` asked for, until its lane is full; ``on_writable`` calls again."""
-        serving, link = self._serving.get(peer), self.dialer.links.get(peer)
-        if serving is None or link is None:
-            return
-        while serving.ready or serving.wanted:
-            while serving.ready:
-                if not link.try_send(Lane.SYNC, serving.ready[0]):
-                    return
-                serving.ready.popleft()
-            if serving.wanted:
-                slot, after = next(iter(serving.wanted.items()))
-                del serving.wanted[slot]
-                self._read(peer, serving, slot, after)
-
-    def _read(self, peer: NodeId, serving: _Serving, slot: do.Slot, after: int) -> None:
-        if self.topics.holds(slot):
-            parts, last = self.topics.serve(slot, after, SERVE_BYTES)
-            if parts:
-                serving.ready.extend(parts)
-                serving.wanted[slot] = last
-            else:
-                self.feed(do.Served(peer, slot, after))
-            return
-        frames = self.spaces.frames_after(slot, after, SERVE_BYTES)
-        if frames is None:
-            whole = self.spaces.snapshot(slot.stream)
-            if serving.snapshots.get(slot.stream) != whole[-SIGNATURE_BYTES:]:  # one serves all the stream's logs
-                serving.snapshots[slot.stream] = whole[-SIGNATURE_BYTES:]
-                serving.ready.extend(self._snapshot_parts(slot.stream, whole))
-            serving.wanted[slot] = self.spaces.floor_of(slot)
-        elif frames:
-            serving.ready.extend(frames)
-            serving.wanted[slot] = self.spaces.last_of(frames[-1])
-        else:
-            self.feed(do.Served(peer, slot, after))
-
-    def _snapshot_parts(self, stream: str, whole: bytes) -> list[bytes]:
-        self._transfer += 1
-        parts = max(1, -(-len(whole) // CHUNK_BYTES_MAX))
-        return [
-            encode(
-                SnapshotPart(
-                    stream, self._transfer, each, parts, whole[each * CHUNK_BYTES_MAX : (each + 1) * CHUNK_BYTES_MAX]
-                )
-            )
-            for each in range(parts)
-        ]
-
-
-class _Serving:
-    """What one peer asked for: logs still to be read, bytes that are next, and which snapshots went over this link."""
-
-    __slots__ = ("ready", "snapshots", "wanted")
-
-    def __init__(self) -> None:
-        self.wanted: dict[do.Slot, int] = {}
-        self.ready: deque[bytes] = deque()
-        self.snapshots: dict[str, bytes] = {}  # stream -> signature; at most one each of the streams there are

@@ -40,7 +40,8 @@ class Bridge:
     def _go(self) -> None:
         replica = self._replica
         writer = replica.writer
-        if writer.open_transaction is not None or writer.is_stale or not replica.folder.is_free:
+        is_free = replica.folder.is_free and self._room.journal.fault is None
+        if writer.open_transaction is not None or writer.is_stale or not is_free:
             self._room.env.call_at(self._room.env.mono() + AGAIN_NS, self._go)
             return
         self._is_due = False
