@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHES = ("discovery", "broadcast", "replication", "join", "messages", "letters", "relay", "values", "crdt")
+BENCHES = ("discovery", "broadcast", "replication", "join", "messages", "letters", "relay", "values", "crdt", "sim")
 
 
 def main() -> int:
