@@ -92,7 +92,8 @@ def written(nodes: int, seconds: float) -> None:
         events, frames = world.loop.steps - before, world.network.frames["sent"] - frames
     print(
         f"{nodes} nodes, a write a second each: {seconds / took:.0f} s of the world's time a CPU second; "
-        f"a second of it is {events / seconds:.0f} events, {frames / seconds:.0f} frames; {took / events * 1e6:.0f} us an event"
+        f"a second of it is {events / seconds:.0f} events and {frames / seconds:.0f} frames, "
+        f"{took / events * 1e6:.0f} us an event"
     )
     beside(events, took)
 
