@@ -52,6 +52,8 @@ class ActorTable:
 
 def check_actor(name: object) -> str:
     """``name`` if it may be an actor. Raises ``ValueError``."""
+    if isinstance(name, str) and name.isascii() and 0 < len(name) <= ACTOR_BYTES_MAX:
+        return name  # nearly all of them
     if not isinstance(name, str) or not name:
         raise ValueError(f"an actor is a non-empty str, got {name!r}")
     if len(name) > ACTOR_BYTES_MAX or len(name.encode()) > ACTOR_BYTES_MAX:  # UnicodeEncodeError is a ValueError

@@ -212,20 +212,23 @@ class Runtime:
         """Give the stack one event and perform what it asks; events that follow from that wait their turn."""
         if self._closed:
             return
-        if isinstance(event, do.Held) and event.source is not None:
+        if event.__class__ is do.Held and event.source is not None:
             self.relay.heard(event.slot.origin.node, event.source)
-        self._queue.append(event)
         if self._busy:
+            self._queue.append(event)
             return
         self._busy = True
         try:
-            while self._queue:
-                each = self._queue.popleft()
-                effects = self.stack.handle(each, self.env.mono())
-                if self._members_version != self.stack.members_version:
+            stack, queue = self.stack, self._queue
+            while True:
+                effects = stack.handle(event, self.env.mono())
+                if self._members_version != stack.members_version:
                     self._members_changed()
                 for effect in effects:
-                    self._perform(effect, each)
+                    self._perform(effect, event)
+                if not queue:
+                    break
+                event = queue.popleft()
         finally:
             self._busy = False
 
@@ -426,6 +429,10 @@ class Runtime:
         if peer == self.identity.id:
             return self.loopback.try_send(message)
         return self.relay.send(peer, message)
+
+    def knows(self, peer: NodeId) -> bool:
+        """Whether ``peer`` is this node, linked to it, or a member it heard of, whatever its state."""
+        return self._is_near(peer) or self.stack.swim.table.get(peer) is not None
 
     def _is_near(self, peer: NodeId) -> bool:
         return peer in self.dialer.links or peer == self.identity.id

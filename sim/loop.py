@@ -221,19 +221,21 @@ class SimLoop(Border):
         heap = self._heap
         while heap and heap[0][0] <= until:
             when, _, _, entry = heappop(heap)
-            if isinstance(entry, Occurrence):
+            if entry.__class__ is Occurrence:
                 if entry.callback is None:
                     continue
-            elif entry.cancelled():
+                if when > self.now:
+                    self.now, self._instant_began = when, self.steps
+                self._deliver(entry)
+                return True
+            assert isinstance(entry, asyncio.TimerHandle)
+            if entry.cancelled():
                 self._cancelled -= 1
                 continue
             if when > self.now:
                 self.now, self._instant_began = when, self.steps
-            if isinstance(entry, Occurrence):
-                self._deliver(entry)
-            else:
-                entry._scheduled = False  # type: ignore[attr-defined]
-                self._enqueue(entry)
+            entry._scheduled = False  # type: ignore[attr-defined]
+            self._enqueue(entry)
             return True
         return False
 

@@ -64,7 +64,8 @@ class Flow:
         self.queue.append(packet)
         if packet.raw is not None:
             self.unarrived += packet.size
-        self.pump()
+        if not self._stalled:
+            self.pump()
 
     def pump(self) -> None:
         """Let everything leave that can."""

@@ -10,6 +10,7 @@ import base64
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import nacl.bindings as sodium
@@ -22,6 +23,7 @@ NODE_TEXT_CHARS = 52
 ORIGIN_TEXT_CHARS = 64
 
 
+@lru_cache(4096)  # the same members all day long, at 5 us each
 def _base32(raw: bytes) -> str:
     return base64.b32encode(raw).decode("ascii").rstrip("=").lower()
 
@@ -80,7 +82,7 @@ class Origin(bytes):
     @property
     def node(self) -> NodeId:
         """Whose log it is."""
-        return NodeId(self[:KEY_BYTES])
+        return _node_of(self)
 
     @property
     def log(self) -> bytes:
@@ -92,6 +94,11 @@ class Origin(bytes):
 
     def __repr__(self) -> str:
         return f"Origin({_base32(self[:5])}/{self.log.hex()[:4]})"
+
+
+@lru_cache(4096)
+def _node_of(origin: bytes) -> NodeId:
+    return NodeId(origin[:KEY_BYTES])
 
 
 class Suite(Protocol):

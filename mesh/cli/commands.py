@@ -20,7 +20,7 @@ gossamer = Group(
         "sim": Lazy("sim.cli", "group", "Run the same nodes in a simulated world that obeys a seed."),
     },
     sections={
-        "A node": ("up", "leave", "id", "secret"),
+        "A node": ("up", "leave", "retire", "id", "secret"),
         "What it sees": ("members", "status", "doctor"),
         "Shared state": (
             "get", "put", "incr", "decr", "add", "remove", "edit", "delete", "dump", "digest", "watch"

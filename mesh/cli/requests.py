@@ -34,6 +34,12 @@ class Leave(Request, frozen=True, tag="leave"):
     """Tell the others, then end the process."""
 
 
+class Retire(Request, frozen=True, tag="retire"):
+    """A member does not come back: close what it wrote."""
+
+    member: Name
+
+
 class Get(Request, frozen=True, tag="get"):
     """The value under ``key``."""
 
@@ -180,7 +186,7 @@ class Heal(Request, frozen=True, tag="heal"):
 
 
 AnyRequest: TypeAlias = (
-    Status | Members | Explain | Leave
+    Status | Members | Explain | Leave | Retire
     | Get | Keys | Put | Increment | Add | Remove | Field | Text | Edit | Delete | Dump | Digest | Watch
     | Send | Ask | Publish | Subscribe | DeadLetters | Redeliver | Cut | Heal
 )  # fmt: skip

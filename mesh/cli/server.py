@@ -184,6 +184,9 @@ class ControlServer:
                 return [member_fields(each) for each in self._node.members()]
             case ask.Explain():
                 return [*self._node.explain(), *self._noticed]
+            case ask.Retire():
+                self._node.retire(self._receiver(request.member))
+                return True
             case ask.Leave():
                 return True
             case ask.Get():

@@ -7,7 +7,6 @@ time runs out; its handler is cancelled when nobody waits for it any more.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
@@ -43,7 +42,7 @@ class Direct:
     ) -> None:
         self._send, self._reach, self._is_near = send, reach, is_near
         self._waiting: dict[int, tuple[NodeId, str, asyncio.Future[Any]]] = {}
-        self._room: dict[tuple[NodeId, Lane], deque[asyncio.Future[None]]] = {}
+        self._room: dict[tuple[NodeId, Lane], dict[asyncio.Future[None], None]] = {}  # who came first is first
         self._number = 0
 
     # -- the caller's side -----------------------------------------------------------------------------------------
@@ -97,15 +96,24 @@ class Direct:
         while not self._send(peer, message, lane, urgent):
             if not self._is_near(peer):
                 raise NotReached(peer, "no way to it at present")
-            room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._room.setdefault((peer, lane), deque()).append(room)
+            await self._wait_for_room(peer, lane)
+
+    async def _wait_for_room(self, peer: NodeId, lane: Lane) -> None:
+        room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = self._room.setdefault((peer, lane), {})
+        waiting[room] = None
+        try:
             await room
+        finally:
+            waiting.pop(room, None)  # who gave up leaves nothing behind, however long the lane stays full
+            if not waiting and self._room.get((peer, lane)) is waiting:
+                del self._room[peer, lane]
 
     # -- the link's side -------------------------------------------------------------------------------------------
 
     def writable(self, peer: NodeId, lane: Lane) -> None:
         """The lane to ``peer`` has room again: those who wait try again, in order."""
-        for room in self._room.pop((peer, lane), ()):
+        for room in self._room.pop((peer, lane), {}):
             if not room.done():
                 room.set_result(None)
 

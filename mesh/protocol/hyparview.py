@@ -124,9 +124,10 @@ class HyParView:
         return min(self._config.active_max, max(self._config.active_min, math.ceil(math.log(self.size)) + 2))
 
     def may_dial(self, member: NodeId) -> bool:
-        """Whether one more link, to ``member``, is worth it: here nobody is let go of for it, there most likely not."""
+        """Whether one more link, to ``member``, is worth it: this node has all it needs, and nobody is let go of for
+        it, here or, most likely, there."""
         is_present = member in self._peers and self._peers[member].state.is_present
-        return is_present and self._lacks(member) and len(self.links) < self._config.active_max
+        return is_present and self._lacks(member) and self.target <= len(self.links) < self._config.active_max
 
     def cause(self, peer: NodeId, cause: str) -> str:
         """Why a link really ended: what ``peer`` said before it closed weighs more than that it closed."""
@@ -194,7 +195,7 @@ class HyParView:
         self.links[peer] = None
         self._goodbyes.pop(peer, None)
         self._passive.pop(peer, None)
-        return [Emit(LinkOpened(peer)), CancelTimer(("overlay", "dial", peer)), *self._evict()]
+        return [Emit(LinkOpened(peer)), CancelTimer(("overlay", "dial", peer)), *self._evict(peer)]
 
     def _on_link_closed(self, peer: NodeId, cause: str, now: int) -> list[Effect]:
         self._goodbyes.pop(peer, None)
@@ -253,11 +254,13 @@ class HyParView:
         self._peers[member].wished = True
         return [Connect(member, self._peers[member].addresses)]
 
-    def _evict(self) -> list[Effect]:
-        """Above the hard limit, let go of links at random, down to the active view's size."""
+    def _evict(self, newcomer: NodeId) -> list[Effect]:
+        """Above the hard limit, let go of links at random, down to the active view's size; never of the newest, which
+        somebody wanted (the paper drops before it adds), and which may be lost before its goodbye is read."""
         if self.is_full_mesh or len(self.links) <= self._config.links_max:
             return []
-        chosen = self._rng.sample(list(self.links), len(self.links) - self._config.active_max)
+        others = [peer for peer in self.links if peer != newcomer]
+        chosen = self._rng.sample(others, len(self.links) - self._config.active_max)
         out: list[Effect] = []
         for peer in chosen:
             if each := self._peers.get(peer):
@@ -313,9 +316,11 @@ class HyParView:
                 if peer not in self.links or cause not in ("left", "evicted", "replaced", "banned"):
                     return []
                 self._goodbyes[peer] = cause
+                if cause != "evicted":
+                    return []
                 if each := self._peers.get(peer):
-                    each.wished = each.wished and cause != "evicted"
-                return []
+                    each.wished = False
+                return [Forget(peer), CloseLink(peer, "evicted")]  # a link that just ends is dialled again, for ever
             case Shuffle(contacts, answer):
                 out: list[Effect] = [] if answer else [Send(peer, Shuffle(self._sample(peer), answer=True))]
                 for contact in contacts:

@@ -21,6 +21,7 @@ from mesh.protocol.facts import Dropped, SpaceStalled
 from mesh.state import records
 from mesh.state.aside import Aside
 from mesh.state.bridge import Bridge
+from mesh.state.closings import Closings
 from mesh.state.folder import Folder
 from mesh.state.folding import Replay, Snapshot, changes_of, load, missing_cause
 from mesh.state.forks import Forks
@@ -47,6 +48,7 @@ class Replica:
         self.folder = Folder(self, room)
         self.bridge = Bridge(self, room)
         self.lost = Lost(self, room)
+        self.closings = Closings(self, room)
         self.aside = Aside(room.aside)
         self.on_events: list[Callable[[list[Changed]], None]] = []
         self._key = records.stream_key(name)
@@ -193,7 +195,7 @@ class Replica:
             room.tell(Dropped("origins of a space", 1))
             return
         log = self.log(origin)
-        if log.fork and frame.last >= log.fork:
+        if (log.fork and frame.last >= log.fork) or (frame.last > log.head.seq and self.closings.refuses(log, frame)):
             return
         if frame.first > log.head.seq + 1:
             self._on_early(log, frame, peer)
@@ -235,7 +237,7 @@ class Replica:
         if cause is not None:
             self.aside.block(frame, peer, *cause)  # no room: not held, so repair brings it again
             return
-        events = self.doc.apply(changes, events=bool(self.on_events))
+        events = self.doc.apply(changes, events=bool(self.on_events), admitted=True)
         head = self.grow(log, frame)
         if self.doubted:
             self.doubted.pop(log.slot.origin, None)  # what a peer has of it follows what is here
@@ -250,6 +252,7 @@ class Replica:
         self._free.append(log.slot.origin)
         self._free.extend(self.aside.freed(log.actor, head.seq))
         self.emit(events)
+        self.closings.look()
 
     def _on_saved(self, log: Log, frame: SignedFrame) -> None:
         if log.unsaved.get(frame.first) is frame:

@@ -95,6 +95,15 @@ class Space:
         """Per actor, how many of its operations are in here."""
         return dict(self._doc.clock)
 
+    @property
+    def retired(self) -> dict[str, int]:
+        """Where the logs of retired actors end."""
+        return self._doc.retired
+
+    def stats(self) -> dict[str, Any]:
+        """What takes room in memory and in a snapshot: see ``crdt.Document.stats``. O(state)."""
+        return self._doc.stats()
+
     def transaction(self) -> Transaction:
         """A block whose writes become one change. Raises ``TransactionSpansAwait`` at its end, and keeps nothing, if
         other code could run in between; an exception inside keeps nothing either."""

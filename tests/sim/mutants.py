@@ -221,7 +221,7 @@ def acknowledge_before_persist() -> Iterator[None]:
         yield
 
 
-@mutant("torn-journal", 5)
+@mutant("chaos-folding", 5, by="came back without")
 def gossip_before_journal() -> Iterator[None]:
     """A node's own frames leave it before they are on its disk."""
     seal = Writer.seal
@@ -491,7 +491,8 @@ def everybody_is_probed_all_the_time() -> Iterator[None]:
     init = Swim.__init__
 
     def restless(self: Any, identity: Any, mesh: Any, config: Any, *args: Any, **options: Any) -> None:
-        init(self, identity, mesh, replace(config, quiet_ms=20), *args, **options)
+        prober = replace(config.prober, quiet_ms=20)
+        init(self, identity, mesh, replace(config, prober=prober), *args, **options)
 
     with patch.object(Swim, "__init__", restless):
         yield
@@ -540,7 +541,7 @@ def unknown_operations_are_skipped() -> Iterator[None]:
         yield
 
 
-@mutant("mdns-alone", 1, by="everybody_sees_everybody did not hold")
+@mutant("mdns-alone", 1, by="everybody sees everybody did not hold")
 def hints_of_mdns_are_dropped() -> Iterator[None]:
     """What only zeroconf finds is not dialled."""
     hint = Runtime.hint

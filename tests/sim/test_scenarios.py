@@ -10,12 +10,14 @@ from sim.plan import load
 from sim.scenario import find, shipped
 
 REPLAYS = Path(__file__).with_name("replays")  # what was found, as whole plans: the draws of a seed may change since
+LONG = {"flooding", "topics", "overload", "long-offline-writer", "thundering-heal", "crash-points", "calm"}  # one seed
 STORIES = sorted(set(shipped()) - {"chaos", "chaos-folding"})
 
 
-@pytest.mark.parametrize("name", STORIES)
-@pytest.mark.parametrize("seed", range(2))
-def test_a_shipped_story_holds(name: str, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "name"), [(seed, name) for seed in range(2) for name in STORIES if not seed or name not in LONG]
+)
+def test_a_shipped_story_holds(seed: int, name: str) -> None:
     find(name)(seed)
 
 
@@ -82,3 +84,9 @@ def test_found_a_log_keeps_its_name_before_its_first_frame() -> None:
     """n3 was handed rights, had written nothing itself yet, and lost its power: it came back under another name, since
     a log's name was on disk with its first frame only. The rights were nobody's."""
     find("tickets")(2)
+
+
+def test_a_bridge_over_a_rotten_record_is_no_unstable_fold() -> None:
+    """A false alarm of ``check_floors``: a record of n5 rotted, it folded its space as it stood so that the others get
+    past the hole, and n3 joined that snapshot: its floor was above what n1 had on disk, and rightly so."""
+    replay("chaos-10004")

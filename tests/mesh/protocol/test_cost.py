@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mesh.protocol.antientropy import AntiEntropyConfig
 from mesh.protocol.prober import ProberConfig
 from tests.pair import Wire
-from transport.base import MILLISECOND, SECOND
+from transport.base import SECOND
 
 QUIET_S = ProberConfig().quiet_ms / 1000
 ROUND_S = 0.8 * AntiEntropyConfig().round_s
@@ -29,4 +29,4 @@ def test_an_idle_link_is_asked_by_one_end_at_a_time(nodes: int, seed: int, laten
     assert wire.messages <= 2 * links * LONG_S / QUIET_S + rounds + 2 * links
     for box in wire.boxes.values():
         for watch in box.stack.swim._prober.watches.values():
-            assert wire.now - watch.probed_at < 3 * (QUIET_S * SECOND + 2 * latency_ms * MILLISECOND)
+            assert wire.now - watch.probed_at < 5 * SECOND
