@@ -96,6 +96,8 @@ class Change(msgspec.Struct, gc=False, eq=False):  # made in C: as an ordinary c
 
     def encode(self) -> bytes:
         """The standalone form."""
+        if self.raw is None and self.source is None and len(self.ops) == 1 and not self.deps and not self.names:
+            return _encode((VERSION, self.actor, self.seq, self.hlc, (0, self.step, self.ops)))  # as below, in one go
         return _encode((VERSION, self.actor, self.seq, self.hlc, msgspec.Raw(self.item())))
 
     @staticmethod

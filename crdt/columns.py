@@ -6,7 +6,7 @@ follow each other in order, number and tree, and all show or all do not; so the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -82,37 +82,52 @@ def thaw(store: SequenceStore, plain: Any, names: Thaw) -> list[int]:
         _author(store, rank, flat, names)
     if not width or len(store.authors) < width or not len(firsts) == len(sizes) == len(hooks) > 0:
         raise InvalidBytes("a sequence of no allowed shape")
+    if min(firsts) < width or min(hooks) < 0 or 0 in sizes or not -SIZE_MAX < min(sizes) <= max(sizes) < SIZE_MAX:
+        raise InvalidBytes("a run of no allowed shape")
+    counts = [store.authors[actor].count for actor in actors]
     spans: list[Span] = []
+    begins: dict[int, Span] = {}  # by first element
+    ends: dict[int, None] = {}  # last elements of runs of several
+    hooked: dict[int, Any] = {}
     at = 0
-    for code, signed, hooked in zip(firsts, sizes, hooks, strict=True):
+    for code, size, hooked_on in zip(firsts, sizes, hooks, strict=True):
         number, place = divmod(code, width)
-        size = abs(signed)
-        if number < 1 or not 0 < size < SIZE_MAX or hooked < 0:
-            raise InvalidBytes("a run of no allowed shape")
         first = number << INDEX_BITS | actors[place]
-        if hooked == 0:
-            if number == 1:
-                raise InvalidBytes("a first element that follows another")
-            hook = (first - ONE) << 1 | 1
-        elif hooked == 1:
+        if hooked_on > 1:
+            on, place = divmod(hooked_on - 2, width)
+            hook = (on >> 1 << INDEX_BITS | actors[place]) << 1 | on & 1
+            if not 0 < on >> 1 <= counts[place]:
+                raise InvalidBytes("a run that hangs on nothing")
+        elif hooked_on:
             hook = ROOT
         else:
-            on, place = divmod(hooked - 2, width)
-            hook = (on >> 1 << INDEX_BITS | actors[place]) << 1 | on & 1
-            if not 0 < on >> 1 <= store.authors[actors[place]].count:
-                raise InvalidBytes("a run that hangs on nothing")
-        if signed > 0:
-            piece = content[at : at + size]
+            hook = (first - ONE) << 1 | 1
+            if number == 1:
+                raise InvalidBytes("a first element that follows another")
+        if size > 0:
+            span = Span(first, size, content[at : at + size], hook)
             at += size
-            if len(piece) < size:
-                raise InvalidBytes("a sequence that lacks content")
-            spans.append(Span(first, size, piece, hook))
         else:
-            spans.append(Span(first, size, None, hook, live=False))
+            size = -size
+            span = Span(first, size, None, hook, False)
+        spans.append(span)
+        begins[first] = span
+        if size > 1:
+            ends[first + (size - 1 << INDEX_BITS)] = None
+        held = hooked.get(hook)
+        if held is None:
+            hooked[hook] = span
+        elif type(held) is list:
+            held.append(span)
+        else:
+            hooked[hook] = [held, span]
     if at != len(content):
-        raise InvalidBytes("content of no element")
-    _index(store, spans)
-    _hang(store, spans)
+        raise InvalidBytes("a sequence that lacks content, or has content of no element")
+    if len(begins) < len(spans):
+        raise InvalidBytes("elements that are there twice")
+    store.spans = Spans(spans)
+    _index(store, begins)
+    _hang(store, hooked, begins, ends)
     return actors
 
 
@@ -147,12 +162,32 @@ def _author(store: SequenceStore, rank: int, flat: list[int], names: Thaw) -> No
             raise InvalidBytes("more elements than there can be")
 
 
-def _index(store: SequenceStore, spans: list[Span]) -> None:
-    """Put the spans in, by order and by number. Each element has to be there once."""
+def _index(store: SequenceStore, begins: dict[int, Span]) -> None:
+    """Put the spans in by number. Each element has to be there once."""
+    left = len(begins)
+    for actor, author in store.authors.items():
+        number, end = 1, author.count
+        while number <= end:
+            span = begins.get(number << INDEX_BITS | actor)
+            if span is None:
+                break
+            author.firsts.append(span.first)
+            author.spans.append(span)
+            number += span.size
+            left -= 1
+        if number != end + 1:
+            break
+    if left or number != end + 1:
+        _index_gaps(store, begins)
+
+
+def _index_gaps(store: SequenceStore, begins: dict[int, Span]) -> None:
+    """The same where elements are missing, since they were forgotten."""
+    for author in store.authors.values():
+        author.firsts, author.spans = [], []
     following = dict.fromkeys(store.authors, 1)
-    for span in sorted(spans, key=_first):
-        first = span.first
-        actor, number = first & INDEX_MASK, first >> INDEX_BITS
+    for first in sorted(begins):
+        actor, number, span = first & INDEX_MASK, first >> INDEX_BITS, begins[first]
         author = store.authors[actor]
         if number != following[actor]:
             if number < following[actor]:
@@ -165,33 +200,19 @@ def _index(store: SequenceStore, spans: list[Span]) -> None:
         if not author.spans or following[actor] > author.count + 1:
             raise InvalidBytes("elements of no operation, or operations of no element")
         author.has_gaps |= following[actor] <= author.count
-    store.spans = Spans(spans)
 
 
-def _hang(store: SequenceStore, spans: list[Span]) -> None:
+def _hang(store: SequenceStore, hooked: dict[int, Any], begins: dict[int, Span], ends: dict[int, None]) -> None:
     """Hang the spans up, and see that the tree is read in the order they came in."""
-    hooked: dict[int, Any] = {}
-    begins, ends = {}, {}
-    for span in spans:
-        first, hook = span.first, span.parent
-        begins[first] = ends[first + (span.size - 1 << INDEX_BITS)] = span
-        held = hooked.get(hook)
-        if held is None:
-            hooked[hook] = span
-        elif type(held) is list:
-            held.append(span)
-        else:
-            hooked[hook] = [held, span]
-    was_split = False
     for hook, held in list(hooked.items()):
         element = hook >> 1
-        if hook != ROOT and element not in (ends if hook & 1 else begins):
+        if hook == ROOT or element in ends if hook & 1 else element in begins:
+            pass  # where a run begins or ends
+        elif not hook & 1 or (host := begins.get(element)) is None or host.size > 1:
             host, offset = store.span(element)
             offset += hook & 1
             if 0 < offset < host.size:
                 right = store.split(host, offset)  # what follows inside of a run hangs there too
-                begins[right.first] = right
-                was_split = True
                 if hook & 1:
                     hooked[hook] = held = [*(held if type(held) is list else (held,)), right]
         if type(held) is list:
@@ -199,38 +220,36 @@ def _hang(store: SequenceStore, spans: list[Span]) -> None:
     hooked_by_splits, store.hooked = store.hooked, hooked
     for hook, held in hooked_by_splits.items():
         hooked.setdefault(hook, held)
-    if list(in_order(hooked)) != list(store.spans if was_split else spans):
+    if in_order(hooked) != list(store.spans):
         raise InvalidBytes("elements in disorder")
 
 
-def read(store: SequenceStore) -> Iterator[Span]:
-    """Spans as the tree is read: left ones first. Those that hang on nothing are not reached."""
-    return in_order(store.hooked)
-
-
-def in_order(hooked: Any) -> Iterator[Span]:
-    """Spans as the tree of what hangs where is read."""
-    below = hooked.get(ROOT, ())
-    stack = list(reversed(below)) if type(below) in (list, tuple) else [below]
+def in_order(hooked: Mapping[int, Any]) -> list[Span]:
+    """Spans as the tree of what hangs where is read: left ones first. Those that hang on nothing are not reached."""
+    found: list[Span] = []
+    at = hooked.get
+    below = at(ROOT, [])
+    stack: list[Any] = below[::-1] if type(below) is list else [below]
     while stack:
         span = stack.pop()
         if span is None:
             span = stack.pop()  # its left side was read
         else:
-            left = hooked.get(span.first << 1)
+            left = at(span.first << 1)
             if left is not None:
                 stack += (span, None)
                 if type(left) is list:
-                    stack += reversed(left)
+                    stack += left[::-1]
                 else:
                     stack.append(left)
                 continue
-        yield span
-        right = hooked.get(span.first + (span.size - 1 << INDEX_BITS) << 1 | 1)
+        found.append(span)
+        right = at(span.first + (span.size - 1 << INDEX_BITS) << 1 | 1)
         if type(right) is list:
-            stack += reversed(right)
+            stack += right[::-1]
         elif right is not None:
             stack.append(right)
+    return found
 
 
 def _first(span: Span) -> int:

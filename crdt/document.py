@@ -107,11 +107,11 @@ class Document(Intake, Objects):
         self._settled()
         return snapshots.write(self._root, self.actors, self._clock, self.hlc.now)
 
-    def join(self, snapshot: bytes, *, events: bool = True) -> list[Event]:
+    def join(self, snapshot: bytes, *, events: bool = True, admitted: bool = False) -> list[Event]:
         """Become the least upper bound with a snapshot: nothing here is lost, nothing there is missed.
 
         Events name whole top-level keys. Raises ``InvalidBytes`` or ``UnknownOperation``, or ``LogClosed`` when it has
-        more of a retired actor than may be taken in; then nothing changed.
+        more of a retired actor than may be taken in (``admitted``: it was before, so it may); then nothing changed.
         """
         self._settled()
         theirs = snapshots.read(snapshot)
@@ -125,12 +125,13 @@ class Document(Intake, Objects):
             for actor, end in ends.items()
             if (count := their_clock.get(actor)) > max(end, mine_before.get(actor), theirs.closed.get(actor, 0))
         }
-        if beyond:
+        if beyond and not admitted:
             raise LogClosed(ends, beyond)
         root, counts = theirs.thaw(self.actors)
         mine = self._clock
         mine += [0] * (len(self.actors) - len(mine))
-        before = {key: self._shown(key) for key in (*self._root.live_keys(), *root.live_keys())} if events else {}
+        keys = dict.fromkeys((*self._root.live_keys(), *root.live_keys())) if events else {}
+        before = {key: self._shown(key) for key in keys}
         if any(mine):
             self._root.join(root, mine, counts)
         else:

@@ -8,13 +8,32 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from crdt.events import Event
 
+PLACES_SHOWN = 8  # steps of a path in a message; ``path`` has all
+
 
 class CrdtError(Exception):
     """Root of this package. The document is unchanged unless a subclass says otherwise."""
 
 
 class InvalidValue(CrdtError, ValueError):
-    """A local value, key or amount that no document may hold: wrong type, too long, too deep, NaN, over 64 bits."""
+    """A local value, key or amount that no document may hold: wrong type, too long, too deep, NaN, over 64 bits.
+
+    ``rule`` says which; ``path`` where in what was given: keys and indices from the outside in.
+    """
+
+    def __init__(self, rule: str) -> None:
+        super().__init__(rule)
+        self.rule = rule
+        self.path: tuple[str | int, ...] = ()
+
+    def below(self, step: str | int) -> None:
+        """Note that it was found under this key or index."""
+        self.path = (step, *self.path)
+
+    def __str__(self) -> str:
+        steps = [f"[{each}]" if type(each) is int else f".{str(each)[:40]}" for each in self.path[:PLACES_SHOWN]]
+        where = "".join(steps).removeprefix(".") + ("…" if len(self.path) > PLACES_SHOWN else "")
+        return f"{where}: {self.rule}" if self.path else self.rule
 
 
 class TypeClash(CrdtError, TypeError):

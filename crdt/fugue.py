@@ -114,8 +114,12 @@ class Fugue:
             or (author.count << INDEX_BITS | dot & INDEX_MASK) << 1 | 1 in self.hooked
         ):  # fmt: skip
             return False
-        size = len(content)
-        author.begin(dot >> INDEX_BITS, size)
+        size, seq = len(content), dot >> INDEX_BITS
+        if seq == author.last + 1 and author.widths[-1] == size:
+            author.last = seq  # as ``begin`` does
+            author.count += size
+        else:
+            author.begin(seq, size)
         self.spans.grow(span, content, size)
         return True
 
@@ -246,7 +250,9 @@ class Fugue:
     def _is_one_run(self, left: Span, right: Span) -> bool:
         """Whether ``right`` goes on where ``left`` ends, and nothing else hangs between them."""
         hook = left.first + (left.size - 1 << INDEX_BITS) << 1 | 1
-        return right.parent == hook and self.hooked[hook] is right and right.first << 1 not in self.hooked
+        if right.parent != hook or self.hooked[hook] is not right or right.first << 1 in self.hooked:
+            return False
+        return right.first == left.first + (left.size << INDEX_BITS)  # unless something between them was forgotten
 
     def _melt(self, author: Author, at: int) -> bool:
         """Make one of two hidden spans that are one run again, if nothing else hangs between them."""

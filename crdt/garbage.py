@@ -24,7 +24,7 @@ no replica keeps those of the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from crdt.causal import Path, Store
@@ -34,6 +34,7 @@ from crdt.retirement import Mark
 from crdt.value import sorted_keys
 
 if TYPE_CHECKING:
+    from crdt.change import Change
     from crdt.document import Document
 
 ASK_AGAIN = 8  # attempts after which a mark is made anew: who joined a snapshot does not know that it was asked
@@ -42,15 +43,20 @@ ASK_AGAIN = 8  # attempts after which a mark is made anew: who joined a snapshot
 class Census:
     """What could go, taken at ``clock``, and who has answered the mark that followed it."""
 
-    __slots__ = ("answered", "attempts", "clock", "closed", "found", "mark")
+    __slots__ = ("answered", "asker", "attempts", "clock", "closed", "found", "mark")
 
     def __init__(self, doc: Document) -> None:
         self.clock = list(doc._clock)
         self.closed = dict.fromkeys(doc._root.closed)
         self.found = [(path, type(store), found) for path, store in walk(doc._root) if (found := store.garbage())]
         self.answered: dict[int, None] = {}
-        self.mark = doc.upcoming
+        self.asker, self.mark = doc.actor, doc.upcoming
         self.attempts = 0
+
+    def hear(self, index: int, changes: Iterable[Change]) -> None:
+        """Changes of that actor were taken in: one that depends on the mark is its answer."""
+        if any(change.deps.get(self.asker, 0) >= self.mark for change in changes):
+            self.answered[index] = None
 
     def missing(self, doc: Document) -> list[int]:
         """Actors that have not answered, by number."""

@@ -30,30 +30,31 @@ class Intake(Writer):
         have = 0 if index is None else self._clock[index]
         return change.seq == have + 1 and self._missing(change) is None
 
-    def apply(self, changes: Iterable[Change], *, events: bool = True) -> list[Event]:
+    def apply(self, changes: Iterable[Change], *, events: bool = True, admitted: bool = False) -> list[Event]:
         """Take in changes in any order; those that are not ready wait, repeats do nothing. Each is all or nothing.
 
         Returns what changed for an observer: one event for each place and origin, with the value after all of
         them. Nothing when ``events`` is false, which costs nothing. Raises ``CausalBufferFull`` before anything
         changed, ``ActorReused`` after the changes before the wrong one, or ``LogClosed`` after all that is not beyond
-        the end of a closed log.
+        the end of a closed log. ``admitted``: these were taken in before (a log that is read again), so that is not
+        asked.
         """
         batch = changes if type(changes) is list else list(changes)
         if self._transaction is not None or self._buffer.held or not batch:
-            return self._apply_each(batch, events)
+            return self._apply_each(batch, events, admitted)
         # The fast lane: the next changes of one other author, all of them ready, as frames hold them. Does the same as
         # the general one, once for all what that does for each.
         author = batch[0].actor
         index = self.actors.indices.get(author, self.index)
         if index == self.index or index in self._root.closed:
-            return self._apply_each(batch, events)
+            return self._apply_each(batch, events, admitted)
         first = upcoming = self._clock[index] + 1
         for change in batch:
             if (
                 change.seq != upcoming or change.actor != author
                 or (change.needs and self._missing(change) is not None)
             ):  # fmt: skip
-                return self._apply_each(batch, events)
+                return self._apply_each(batch, events, admitted)
             upcoming += len(change.ops)
         children = self._root.children
         dot = first << INDEX_BITS | index
@@ -78,6 +79,8 @@ class Intake(Writer):
         self._clock[index] = upcoming - 1
         self._news[index] = None
         self._digest = None
+        if self._census is not None:
+            self._census.hear(index, batch)
         if latest > self.hlc.now and self.hlc.observe(latest):  # too far ahead to be followed: perhaps not each is
             for change in batch:
                 self.hlc.observe(change.hlc)
@@ -85,13 +88,13 @@ class Intake(Writer):
             self._history.extend(batch)
         return self._events_of(batch) if events else []
 
-    def _apply_each(self, batch: list[Change], events: bool) -> list[Event]:
+    def _apply_each(self, batch: list[Change], events: bool, admitted: bool) -> list[Event]:
         """The general lane: any authors, any order, anything missing."""
         if self._transaction is not None:
             self._settled()
         self._buffer.require_room(batch, self._count)
         out: list[Change] | None = [] if events else None
-        closed, refused = self._root.closed, []
+        closed, refused = () if admitted else self._root.closed, list[Change]()
         for change in batch:
             index = self._intern(change.actor)
             if closed and index in closed and self._is_beyond(change, index):
@@ -189,8 +192,8 @@ class Intake(Writer):
                 self.hlc.now = stamp  # own stamps only rise, also when the machine came up with its clock behind
         else:
             self._news[index] = None
-            if self._census is not None and change.deps.get(self.actor, 0) >= self._census.mark:
-                self._census.answered[index] = None
+            if self._census is not None:
+                self._census.hear(index, (change,))
         if stamp > self.hlc.now:
             self.hlc.observe(stamp)
         if self._history is not None:

@@ -236,7 +236,8 @@ class ListStore(SequenceStore):
     def _fate(self, element: Element) -> tuple[bool, bytes | None]:
         """Whether it was ever here, and its value if it still is."""
         author = self.authors.get(element & INDEX_MASK)
-        if author is None or author.count < element >> INDEX_BITS:
+        number = element >> INDEX_BITS
+        if author is None or author.count < number or (author.has_gaps and not author.has(number)):
             return False, None
         return True, self._raw(self.where(element))
 
@@ -265,7 +266,8 @@ class ListStore(SequenceStore):
 
         def known(code: int) -> Element:
             number, at = divmod(code, len(actors))
-            if not 0 < number <= self.authors[actors[at]].count:
+            author = self.authors[actors[at]]
+            if not 0 < number <= author.count or (author.has_gaps and not author.has(number)):
                 raise InvalidBytes("a move of nothing")
             return number << INDEX_BITS | actors[at]
 

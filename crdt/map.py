@@ -30,7 +30,7 @@ from crdt.errors import InvalidBytes, InvalidValue, UnknownOperation
 from crdt.flag import Flag, StrictFlag
 from crdt.handle import Handle
 from crdt.list import List
-from crdt.register import Multi, Register
+from crdt.register import Multi, Register, assign
 from crdt.sets import Set, StrictSet
 from crdt.text import Text
 from crdt.value import DEPTH_MAX, Value, check_key, sorted_keys
@@ -368,7 +368,7 @@ class Map(Objects, Handle):
     _store = MapStore
 
     def __setitem__(self, key: str, value: Value) -> None:
-        Register(self._doc, self._below(key)).set(value)
+        assign(self._doc, self._below(key), value)
 
     def __getitem__(self, key: str) -> Value:
         store = self._shown(key)

@@ -45,13 +45,13 @@ def _unmarked(value: Any, depth: int) -> Value:
     if depth > 2 * DEPTH_MAX + 2:  # maps, and a value in the deepest
         raise InvalidValue("JSON that is nested too deep")
     if isinstance(value, list):
-        return [_unmarked(each, depth + 1) for each in value]
+        return [_below(at, each, depth) for at, each in enumerate(value)]
     if not isinstance(value, dict):
         return value
     if len(value) == 1:
         ((key, inner),) = value.items()
         if key == "$dict" and isinstance(inner, dict):
-            return {name: _unmarked(each, depth + 1) for name, each in inner.items()}
+            return {name: _below(name, each, depth) for name, each in inner.items()}
         if key == "$float" and inner in ("inf", "-inf"):
             return float(inner)
         if key == "$bytes" and isinstance(inner, str):
@@ -61,7 +61,15 @@ def _unmarked(value: Any, depth: int) -> Value:
                 raise InvalidValue("bytes that are no base64") from None
         if key in MARKS:
             raise InvalidValue(f"{key} of something it cannot mean")
-    return {name: _unmarked(each, depth + 1) for name, each in value.items()}
+    return {name: _below(name, each, depth) for name, each in value.items()}
+
+
+def _below(at: str | int, value: Any, depth: int) -> Value:
+    try:
+        return _unmarked(value, depth + 1)
+    except InvalidValue as wrong:
+        wrong.below(at)
+        raise
 
 
 def _refuse(name: str) -> Any:

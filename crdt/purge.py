@@ -9,7 +9,7 @@ What is left looks as if an operation of which nothing is left had never put any
 it, so that they are the same whether a later operation came before the purge or after it.
 
 One writer may not have seen it: who had never been heard of, with an old copy of the state. What it hangs on a
-forgotten element is at the beginning of the sequence, whichever of the two came first: misplaced, but the same for all.
+forgotten element is read as if put into an empty sequence, whichever came first: misplaced, but the same for all.
 """
 
 from __future__ import annotations
@@ -109,12 +109,17 @@ def purge(store: SequenceStore, ranges: Iterable[Range]) -> None:
     for hook, each in hooked.items():
         hooked[hook] = each[0] if len(each) == 1 else sorted(each, key=store.rank)
     store.hooked = hooked
-    store.spans = Spans(list(columns.in_order(hooked)) if is_moved else kept)
+    store.spans = Spans(columns.in_order(hooked) if is_moved else kept)
     for author in store.authors.values():
         author.firsts, author.spans = [], []
     for span in sorted(kept, key=_first):
         store.authors[span.first & INDEX_MASK].enter(span)
-    store.renamed(renamed)
+
+    def name(element: Element) -> Element:
+        new = renamed(element)
+        return new if new and store.authors[new & INDEX_MASK].has(new >> INDEX_BITS) else 0
+
+    store.renamed(name)
 
 
 def _gone(store: SequenceStore, ranges: Iterable[Range]) -> dict[Span, None]:
@@ -145,7 +150,8 @@ def _gone(store: SequenceStore, ranges: Iterable[Range]) -> dict[Span, None]:
 
 
 def _renumber(store: SequenceStore, kept: list[Span], actors: set[int]) -> Callable[[Element], Element]:
-    """Close the numbers of these actors up. Returns what an element is called from now on, 0 if it is gone."""
+    """Close the numbers of these actors up. Returns what an element is called from now on; one that is gone, 0 or what
+    it would be called."""
     old = {actor: store.authors.pop(actor) for actor in sorted(actors)}
     new: dict[int, Author] = {}
     present: dict[int, list[Span]] = {}

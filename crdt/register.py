@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -14,6 +14,7 @@ from crdt.causal import (
     Names,
     Needs,
     Op,
+    Path,
     Rows,
     Seen,
     Store,
@@ -29,6 +30,9 @@ from crdt.errors import InvalidBytes
 from crdt.handle import Handle
 from crdt.hlc import HLC_MAX
 from crdt.value import Value, check_packed, pack, unpack
+
+if TYPE_CHECKING:
+    from crdt.document import Document
 
 Written = tuple[Dot, int, bytes]  # dot, HLC, canonical bytes of the value
 
@@ -157,11 +161,7 @@ class Register(Handle):
 
     def set(self, value: Value) -> None:
         """Write ``value``. Raises ``InvalidValue``."""
-        raw = pack(value)
-        doc = self._doc
-        store = doc.target(self._wire, self._store)
-        seen = doc.seen([dot for dot, _, _ in store.writes]) if store is not None and store.writes else []
-        doc.write(self._write(self._wire, raw, seen), True)
+        assign(self._doc, self._wire, value, self._write)
 
     @property
     def value(self) -> Value:
@@ -182,6 +182,14 @@ class Multi(Register):
         """All concurrent writes, in canonical order; empty while absent."""
         store = self._doc.find(self._path, MultiStore)
         return [] if store is None else store.value(self._doc.actors)
+
+
+def assign(doc: Document, path: Path, value: Value, write: type[Write] = Write) -> None:
+    """Write ``value`` into the register at ``path``, without a handle of it. Raises ``InvalidValue``."""
+    raw = pack(value)
+    store = doc.target(path, write.store)  # type: ignore[arg-type]
+    seen = doc.seen([dot for dot, _, _ in store.writes]) if store is not None and store.writes else []
+    doc.write(write(path, raw, seen), True)
 
 
 _writes_decode = msgspec.msgpack.Decoder(list[tuple[int, int, int, bytes]]).decode

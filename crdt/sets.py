@@ -372,23 +372,17 @@ def _removed(cells: Cells, by: Dot, seen: Seen) -> Cells:
 def _join(cells: Cells, others: Cells, mine: Clock, theirs: Clock) -> None:
     if cells == others:
         return
-    gone = []
-    for raw, cell in cells.items():
-        twin = others.get(raw)
-        if twin == cell:
-            continue
-        joined = join_cells(cell, twin, mine, theirs)
+    twin = others.get
+    for raw in [raw for raw, cell in cells.items() if twin(raw) != cell]:  # few, where they are nearly equal
+        joined = join_cells(cells[raw], twin(raw), mine, theirs)
         if joined is None:
-            gone.append(raw)
-        elif joined is not cell:
+            del cells[raw]
+        else:
             cells[raw] = joined
-    for raw, cell in others.items():
-        if raw not in cells:
-            joined = join_cells(None, cell, mine, theirs)
-            if joined is not None:
-                cells[raw] = joined
-    for raw in gone:
-        del cells[raw]
+    for raw in [raw for raw in others if raw not in cells]:
+        joined = join_cells(None, others[raw], mine, theirs)
+        if joined is not None:
+            cells[raw] = joined
 
 
 def _freeze(cells: Cells, names: Names) -> list[Any]:

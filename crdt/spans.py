@@ -11,7 +11,7 @@ NODE_MAX = 32  # entries of a node; measured: 16 to 64 are the same, more makes 
 NODE_LOADED = 24  # entries of a node when a whole tree is made at once: room to grow
 
 
-class Span(msgspec.Struct, eq=False):  # made in C: there are many
+class Span(msgspec.Struct, eq=False, gc=False):  # made in C, and no work for the collector: there are many
     """A run of elements that one actor put in one after the other: ``first``, ``first`` + 1, … side by side.
 
     ``parent`` says where the first one hangs in the tree of ``fugue``; each other one hangs to the right of the one
@@ -23,21 +23,22 @@ class Span(msgspec.Struct, eq=False):  # made in C: there are many
     content: Any
     parent: int
     live: bool = True
-    leaf: Any = None  # the node that holds it
+    leaf: int = 0  # number of the node that holds it: itself would be a cycle, which only the collector could free
 
 
 class Node:
-    """A node of the tree: spans at the bottom, nodes above. ``live`` counts the elements below that show."""
+    """A node of the tree: spans at the bottom, nodes above. ``live`` counts the elements below that show. ``number`` is
+    that of a leaf, 0 for others."""
 
-    __slots__ = ("above", "below", "is_leaf", "live")
+    __slots__ = ("above", "below", "live", "number")
 
-    def __init__(self, below: list[Any], is_leaf: bool) -> None:
-        self.below, self.is_leaf = below, is_leaf
+    def __init__(self, below: list[Any], number: int) -> None:
+        self.below, self.number = below, number
         self.above: Node | None = None
         self.live = 0
-        if is_leaf:
+        if number:
             for span in below:
-                span.leaf = self
+                span.leaf = number
                 if span.live:
                     self.live += span.size
         else:
@@ -52,15 +53,22 @@ class Spans:
     Cost   find, position, insert, remove O(log n); where the last edit was, find is O(1).
     """
 
-    __slots__ = ("_at", "_hot", "_root")
+    __slots__ = ("_at", "_hot", "_leaves", "_made", "_root")
 
     def __init__(self, spans: Sequence[Span] = ()) -> None:
-        nodes = [Node(list(spans[at : at + NODE_LOADED]), True) for at in range(0, len(spans), NODE_LOADED)]
+        self._leaves: dict[int, Node] = {}  # by number
+        self._made = 0
+        nodes = [self._leaf(list(spans[at : at + NODE_LOADED])) for at in range(0, len(spans), NODE_LOADED)]
         while len(nodes) > 1:
-            nodes = [Node(nodes[at : at + NODE_LOADED], False) for at in range(0, len(nodes), NODE_LOADED)]
-        self._root = nodes[0] if nodes else Node([], True)
+            nodes = [Node(nodes[at : at + NODE_LOADED], 0) for at in range(0, len(nodes), NODE_LOADED)]
+        self._root = nodes[0] if nodes else self._leaf([])
         self._hot: Span | None = None  # a live span, and the index of its first element: where the last edit was
         self._at = 0
+
+    def _leaf(self, below: list[Span]) -> Node:
+        self._made += 1
+        leaf = self._leaves[self._made] = Node(below, self._made)
+        return leaf
 
     @property
     def live(self) -> int:
@@ -71,7 +79,7 @@ class Spans:
         stack = [self._root]
         while stack:
             node = stack.pop()
-            if node.is_leaf:
+            if node.number:
                 yield from node.below
             else:
                 stack += reversed(node.below)
@@ -84,7 +92,7 @@ class Spans:
             if 0 <= offset < hot.size:
                 return hot, offset
         node, left = self._root, index
-        while not node.is_leaf:
+        while not node.number:
             for below in node.below:
                 if left < below.live:
                     node = below
@@ -101,12 +109,13 @@ class Spans:
     def position(self, span: Span) -> int:
         """How many elements show before ``span``."""
         index = 0
-        for each in span.leaf.below:
+        leaf = self._leaves[span.leaf]
+        for each in leaf.below:
             if each is span:
                 break
             if each.live:
                 index += each.size
-        node: Node = span.leaf
+        node: Node = leaf
         while node.above is not None:
             for sibling in node.above.below:
                 if sibling is node:
@@ -117,11 +126,12 @@ class Spans:
 
     def after(self, span: Span) -> Span | None:
         """The span that follows."""
-        below = span.leaf.below
+        leaf = self._leaves[span.leaf]
+        below = leaf.below
         at = below.index(span) + 1
         if at < len(below):
             return below[at]  # type: ignore[no-any-return]
-        node: Node = span.leaf
+        node: Node = leaf
         while node.above is not None:
             siblings = node.above.below
             at = siblings.index(node) + 1
@@ -136,7 +146,7 @@ class Spans:
 
     @staticmethod
     def _leftmost(node: Node) -> Span:
-        while not node.is_leaf:
+        while not node.number:
             node = node.below[0]
         return node.below[0]  # type: ignore[no-any-return]
 
@@ -156,23 +166,23 @@ class Spans:
                 self._hot = None
             elif new.live:
                 self._hot, self._at = new, self._at + span.size
-        leaf = span.leaf
+        leaf = self._leaves[span.leaf]
         self._insert(leaf, leaf.below.index(span) + 1, new)
 
     def insert_before(self, span: Span, new: Span) -> None:
         """Put ``new`` right before ``span``."""
         self._hot = None
-        leaf = span.leaf
+        leaf = self._leaves[span.leaf]
         self._insert(leaf, leaf.below.index(span), new)
 
     def split(self, span: Span, right: Span, content: Any) -> None:
         """Cut ``right`` off the end of ``span``, which keeps ``content``."""
         span.content = content
         span.size -= right.size
-        leaf = span.leaf
+        leaf = self._leaves[span.leaf]
         below = leaf.below
         below.insert(below.index(span) + 1, right)
-        right.leaf = leaf
+        right.leaf = leaf.number
         if len(below) > NODE_MAX:
             self._halve(leaf)
 
@@ -182,7 +192,7 @@ class Spans:
         span.size += size
         if self._hot is not span:
             self._hot = None
-        node: Node | None = span.leaf
+        node: Node | None = self._leaves[span.leaf]
         while node is not None:
             node.live += size
             node = node.above
@@ -194,7 +204,7 @@ class Spans:
         span.size += by
         if self._hot is not span:
             self._hot = None
-        node: Node | None = span.leaf
+        node: Node | None = self._leaves[span.leaf]
         while node is not None:
             node.live += by
             node = node.above
@@ -222,24 +232,26 @@ class Spans:
         """Forget ``span``."""
         if span.live:
             self._count(span, -span.size)
-        node = span.leaf
+        node = self._leaves[span.leaf]
         node.below.remove(span)
         while not node.below and node.above is not None:
+            if node.number:
+                del self._leaves[node.number]
             node.above.below.remove(node)
             node = node.above
-        if not node.below:
-            self._root = Node([], True)
+        if not node.below and not node.number:
+            self._root = self._leaf([])
 
     def _count(self, span: Span, by: int) -> None:
         self._hot = None
-        node: Node | None = span.leaf
+        node: Node | None = self._leaves[span.leaf]
         while node is not None:
             node.live += by
             node = node.above
 
     def _insert(self, leaf: Node, at: int, new: Span) -> None:
         leaf.below.insert(at, new)
-        new.leaf = leaf
+        new.leaf = leaf.number
         if new.live:
             size = new.size
             node: Node | None = leaf
@@ -253,12 +265,12 @@ class Spans:
         """Cut a full node in two, and those above it at need."""
         while len(node.below) > NODE_MAX:
             half = len(node.below) // 2
-            right = Node(node.below[half:], node.is_leaf)
+            right = self._leaf(node.below[half:]) if node.number else Node(node.below[half:], 0)
             del node.below[half:]
             node.live -= right.live
             above = node.above
             if above is None:
-                self._root = Node([node, right], False)
+                self._root = Node([node, right], 0)
                 return
             above.below.insert(above.below.index(node) + 1, right)
             right.above = above

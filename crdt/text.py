@@ -116,6 +116,9 @@ class Text(SequenceHandle):
     def edit(self, new: str, base: str | None = None) -> None:
         """Make the changes that lead from ``base`` to ``new``, as one change; without ``base``, from what it is now.
         What others changed since it was ``base`` stays."""
+        for text in (new, "" if base is None else base):
+            if type(text) is not str:
+                raise InvalidValue(f"a text takes str, got {type(text).__name__}")
         now = self.value
         edits = difference(now if base is None else base, new)
         if base is not None and base != now:

@@ -27,15 +27,21 @@ unpack = _decode  # of bytes that ``pack`` made or ``check_packed`` let pass
 
 def pack(value: Value) -> bytes:
     """The canonical bytes of ``value``. Raises ``InvalidValue`` for anything that is no value, or too large."""
-    if type(value) is not str:
-        _check(value, DEPTH_MAX)
-    try:
-        raw = _encode(value)
-    except UnicodeEncodeError as wrong:
-        raise InvalidValue(f"text with a lone surrogate: {wrong}") from None
+    raw = canonical(value)
     if len(raw) > VALUE_BYTES_MAX:
         raise InvalidValue(f"a value of {len(raw)} bytes, at most {VALUE_BYTES_MAX} are allowed")
     return raw
+
+
+def canonical(value: Value) -> bytes:
+    """``pack`` without its bound."""
+    if type(value) is not str:
+        _check(value, DEPTH_MAX)
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:
+        _check_texts(value)
+        raise
 
 
 def check_packed(raw: bytes) -> None:
@@ -96,10 +102,33 @@ def _check(value: Value, depth: int) -> None:
             for key in value:
                 if type(key) is not str:
                     raise InvalidValue(f"keys inside a value are str, got {type(key).__name__}")
-            value = value.values()
-        for each in value:
-            _check(each, depth - 1)
+        place: Any = None
+        try:
+            for at, each in value.items() if kind is dict else enumerate(value):
+                place = at
+                _check(each, depth - 1)
+        except InvalidValue as wrong:
+            wrong.below(place)
+            raise
     else:
         raise InvalidValue(
             f"{kind.__name__} is no value: use None, bool, int, float, str, bytes, list or dict with str keys"
         )
+
+
+def _check_texts(value: Value) -> None:
+    """Find the text in ``value`` that cannot be encoded, and say where it is."""
+    if type(value) is str:
+        try:
+            value.encode()
+        except UnicodeEncodeError as wrong:
+            raise InvalidValue(f"text with a lone surrogate: {wrong}") from None
+    elif type(value) is list or type(value) is dict:
+        for at, each in value.items() if type(value) is dict else enumerate(value):
+            if type(at) is str:
+                _check_texts(at)
+            try:
+                _check_texts(each)
+            except InvalidValue as wrong:
+                wrong.below(at)
+                raise

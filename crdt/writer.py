@@ -167,6 +167,11 @@ class Writer:
         """Where the logs of retired actors end."""
         return {self.actors.names[index]: seq for index, seq in self._root.closed.items()}
 
+    def end_of(self, actor: str) -> int | None:
+        """Where the log of ``actor`` was closed; ``None`` while it is open."""
+        closed = self._root.closed
+        return closed.get(self.actors.indices.get(actor, -1)) if closed else None
+
     @property
     def overtaken(self) -> list[str]:
         """Retired actors of whom more was taken in here than where their log was closed: ``retire`` them again, or the

@@ -26,6 +26,7 @@ ENTRIES_MAX = 4096  # of one list in one message; longer ones are sent in severa
 RECORDS_MAX = 128  # of members in one message: each costs a signature check, 50 us
 BODY_BYTES_MAX = 256 << 10  # an application's value
 CHUNK_BYTES_MAX = 256 << 10  # of a snapshot
+PARTS_AHEAD = 8  # of a snapshot, sent before the receiver pulls: 2 MiB
 ABOUT_BYTES_MAX = 4096  # what travels beside a body: ``mesh.messaging.context``
 ABOUT = Annotated[bytes, Meta(max_length=ABOUT_BYTES_MAX)]
 
@@ -177,6 +178,13 @@ class SnapshotPart(LinkMessage, frozen=True, tag=27):
     data: Annotated[bytes, Meta(max_length=CHUNK_BYTES_MAX)]
 
 
+class SnapshotPull(LinkMessage, frozen=True, tag=34):
+    """Of ``transfer`` I have room for the first ``parts`` parts, in all; the first ``PARTS_AHEAD`` come unasked."""
+
+    transfer: NUMBER
+    parts: Annotated[int, Meta(ge=1, le=1 << 17)]
+
+
 class Durable(LinkMessage, frozen=True, tag=28):
     """Logs as far as my disk has them, for confirmation and the stable cut.
 
@@ -267,25 +275,28 @@ class StreamOpen(LinkMessage, frozen=True, tag=44):
 
 
 class StreamItem(LinkMessage, frozen=True, tag=45):
-    """One answer to ``StreamOpen``."""
+    """One answer to ``StreamOpen``, the ``seq``-th. 0: none, I am still at it."""
 
     number: NUMBER
     body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+    seq: NUMBER = 0
 
 
 class StreamGrant(LinkMessage, frozen=True, tag=46):
-    """In all, you may begin items as long as fewer than ``total`` bytes of them were sent."""
+    """In all, you may begin items while fewer than ``total`` bytes of them were sent. I have the first ``have``."""
 
     number: NUMBER
     total: NUMBER
+    have: NUMBER = 0
 
 
 class StreamEnd(LinkMessage, frozen=True, tag=47):
-    """No more answers; ``error`` and ``body`` as in ``Reply``."""
+    """No more answers, there were ``count``; ``error`` and ``body`` as in ``Reply``."""
 
     number: NUMBER
     error: TEXT
     body: Annotated[bytes, Meta(max_length=BODY_BYTES_MAX)]
+    count: NUMBER = 0
 
 
 class StreamStop(LinkMessage, frozen=True, tag=48):
@@ -342,8 +353,8 @@ class UnknownKind(LinkMessage, frozen=True, tag=60):
 AnyMessage: TypeAlias = (
     Rumour | Records | Probe | ProbeAck | ProbeFor | ProbeVerdict
     | Contact | Shuffle | Disconnect
-    | IHave | Graft | Prune | Listen | Digest | Vector | Want | SnapshotPart | Durable | ConfirmAsk | DurableAsk
-    | Evidence | Gone
+    | IHave | Graft | Prune | Listen | Digest | Vector | Want | SnapshotPart | SnapshotPull
+    | Durable | ConfirmAsk | DurableAsk | Evidence | Gone
     | Send | Request | Reply | Abandon | StreamOpen | StreamItem | StreamGrant | StreamEnd | StreamStop
     | Post | Receipt | Relayed | UnknownKind
 )  # fmt: skip
@@ -365,6 +376,17 @@ def _plain(value: object) -> bytes:
     raise NotImplementedError(f"{type(value).__name__} does not go on a link")
 
 
+_HOPS_AT = 4  # of the array: behind tag, to, sender and number
+
+
+def with_hops(relayed: bytes, hops: int) -> bytes:
+    """The bytes of a ``Relayed`` with another number of hops; whatever else a newer version put in stays."""
+    fields = _raws.decode(relayed)
+    fields[_HOPS_AT] = msgspec.Raw(_encoder.encode(hops))
+    return _encoder.encode(fields)
+
+
+_raws = msgspec.msgpack.Decoder(list[msgspec.Raw])
 _encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
 _decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
 

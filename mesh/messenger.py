@@ -103,7 +103,7 @@ class Messenger:
         runtime = self._running("node.send()")
         if priority not in PRIORITIES:
             raise ValueError(f"priority is one of {PRIORITIES}, not {priority!r}")
-        peer = self._resolve(runtime, to)
+        peer = self._resolve(runtime, to, may_be_unknown=durable)
         raw, about = encode_value(body), runtime.causes.about(cause, key)
         if durable:
             return await runtime.outbox.put(peer, raw, about, ttl)
@@ -198,9 +198,15 @@ class Messenger:
         """Everything that was not delivered and is known: reason -> count."""
         return dict(self._dropped)
 
-    def _resolve(self, runtime: Runtime, to: NodeId | str) -> NodeId:
-        if isinstance(to, NodeId):
-            return to
+    def _resolve(self, runtime: Runtime, to: NodeId | str, *, may_be_unknown: bool = False) -> NodeId:
+        """The node that is meant. Raises ``AmbiguousName`` and ``UnknownMember``; a letter may wait for one that is not
+        known yet, but not for a name."""
+        peer = to if isinstance(to, NodeId) else self._named(runtime, to)
+        if not may_be_unknown and not runtime.knows(peer):
+            raise UnknownMember(str(peer))
+        return peer
+
+    def _named(self, runtime: Runtime, to: str) -> NodeId:
         found: Sequence[NodeId] = runtime.stack.resolve(to)
         if not found:
             with contextlib.suppress(ValueError):

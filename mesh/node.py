@@ -258,6 +258,19 @@ class Node(MainSpace, Messenger, Outlook):
         """The spaces this node holds, by name: its own, and those that others told it of. Asking opens none."""
         return self._running("node.spaces()").spaces.names
 
+    def retire(self, member: NodeId | str) -> None:
+        """Close everything ``member`` (an id, or a name) wrote, in all spaces: it does not come back.
+
+        What others keep only for its late return can then be forgotten. Should it come back, it goes on in new logs on
+        what the others have, and is told what it wrote alone and nobody had (``StateLost``). Raises ``UnknownMember``,
+        ``AmbiguousName``, ``ValueError`` for this node itself, and what a write raises.
+        """
+        runtime = self._running("node.retire()")
+        node = self._resolve(runtime, member)
+        if node == self.id:
+            raise ValueError("a node does not retire itself: leave, and let another one say it")
+        runtime.spaces.retire(node)
+
     # -- chaos -----------------------------------------------------------------------------------------------------
 
     def chaos_cut(self, nodes: Iterable[NodeId]) -> None:

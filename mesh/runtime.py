@@ -11,13 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import assert_never
 
 from mesh.config import NodeConfig
 from mesh.messages import (
-    CHUNK_BYTES_MAX,
     Abandon,
     ConfirmAsk,
     Digest,
@@ -37,6 +36,7 @@ from mesh.messages import (
     Request,
     Send,
     SnapshotPart,
+    SnapshotPull,
     StreamEnd,
     StreamGrant,
     StreamItem,
@@ -49,11 +49,13 @@ from mesh.messages import (
 )
 from mesh.messaging.cause import Causes
 from mesh.messaging.direct import Direct
+from mesh.messaging.feed import Feeds
 from mesh.messaging.handler import Handler
 from mesh.messaging.handlers import Handlers
 from mesh.messaging.inbox import Inbox
 from mesh.messaging.loopback import Loopback
 from mesh.messaging.outbox import Outbox
+from mesh.messaging.reach import Reach
 from mesh.messaging.relay import Relay
 from mesh.messaging.stream import Streams
 from mesh.messaging.topic import Topics
@@ -65,13 +67,14 @@ from mesh.protocol.facts import (
     PeerRefused,
 )
 from mesh.protocol.stack import Stack
+from mesh.serving import Serving
 from mesh.state.spaces import Spaces
 from transport.address import for_others
 from transport.base import MILLISECOND, SECOND, Env, Hint, Lane, Link, Storage, Timer
 from transport.dialer import Dialer
 from transport.errors import PeerFault
 from transport.frame import KIND_TOPIC, is_signed_frame, kind_of
-from transport.identity import SIGNATURE_BYTES, Identity, Mesh, NodeId
+from transport.identity import Identity, Mesh, NodeId
 from transport.link import EstablishedLink, Refusal
 
 log = logging.getLogger("gossamer")
@@ -80,7 +83,6 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 HEARD_NS = 100 * MILLISECOND  # once in so long is enough to know that a peer lives
 LATE_NS = 50 * MILLISECOND  # below this, lateness says nothing
 DRAIN_LOOK_S = 0.005  # how often a node that stops looks whether its lanes are empty
-SERVE_BYTES = 256 << 10  # read from the journal at a time, per peer
 
 
 class Runtime:
@@ -104,10 +106,8 @@ class Runtime:
         self.env, self.identity, self.mesh = env, identity, mesh
         self._tell_node, self._dropped = tell, dropped
         self._timers: dict[Hashable, Timer] = {}
-        self._serving: dict[NodeId, _Serving] = {}
         self._heard: dict[NodeId, int] = {}  # linked peers: when the stack was last told that something came
         self._late_until = 0  # up to here this loop's lateness was told
-        self._transfer = 0
         self.compared = asyncio.Event()  # a peer has said what it holds, so also how much of our own log
         self._closed = False
         self._queue: deque[do.Event] = deque()
@@ -128,7 +128,8 @@ class Runtime:
         self.loopback = Loopback(
             env, deliver=partial(self._deliver, identity.id), writable=partial(self._on_room, identity.id, Lane.DIRECT)
         )
-        self.direct = Direct(send=self._send_anyhow, reach=self._reach, is_near=self._is_near)
+        self.reach = Reach(env, is_linked=self._is_near, dial=self._dial)
+        self.direct = Direct(send=self._send_anyhow, reach=self.reach, is_near=self._is_near)
         self.handlers = Handlers(
             env, handlers, handler_s=config.messaging.handler_s, queue=self.direct.queue, dropped=dropped
         )
@@ -138,19 +139,26 @@ class Runtime:
         )  # fmt: skip
         self.outbox = Outbox(
             env, storage, self.spaces.journal, config.messaging,
-            send=self._send_anyhow, is_present=self.stack.is_present, tell=self.tell, dropped=dropped,
+            send=self._send_anyhow, is_present=self.stack.is_present, reach=self.reach, tell=self.tell,
+            dropped=dropped,
         )  # fmt: skip
         self.inbox = Inbox(
             env, storage, take=self.handlers.take, commit=self.spaces.commit, send=self._send_anyhow
         )  # fmt: skip
         self.streams = Streams(
-            env, handlers, queue=self.direct.queue, send=self._send_anyhow, on_fault=self._on_fault,
-            dropped=dropped,
+            env, ask=self.direct.ask, send=self._send_anyhow, is_near=self._is_near, on_fault=self._on_fault
+        )
+        self.feeds = Feeds(
+            env, handlers, queue=self.direct.queue, send=self._send_anyhow, is_near=self._is_near,
+            on_fault=self._on_fault, dropped=dropped,
         )  # fmt: skip
         self.topics = Topics(
             env, identity, mesh, config.messaging, config.state, feed=self.feed, tell=self.tell,
             on_fault=self._on_fault, send=self._send, outlets=self.dialer.links.values, is_asked=self._is_asked,
             forget=self.stack.forget, on_broadcast=self.handlers.on_send_of, dropped=dropped,
+        )  # fmt: skip
+        self.serving = Serving(
+            env, links=self.dialer.links, spaces=self.spaces, topics=self.topics, feed=self.feed
         )  # fmt: skip
         self._drain_ns = int(config.messaging.drain_s * SECOND)
 
@@ -182,8 +190,11 @@ class Runtime:
             timer.cancel()
         self._timers.clear()
         self.direct.close()
+        self.reach.close()
         self.handlers.close()
         self.streams.close()
+        self.serving.close()
+        self.feeds.close()
         self.dialer.close()
 
     async def _drain(self) -> None:
@@ -231,7 +242,7 @@ class Runtime:
                 assert isinstance(cause, do.Held)
                 self._push(cause, peers)
             case do.Serve(peer, slot, after):
-                self._serve(peer, slot, after)
+                self.serving.serve(peer, slot, after)
             case do.CancelTimer(key):
                 if timer := self._timers.pop(key, None):
                     timer.cancel()
@@ -295,16 +306,20 @@ class Runtime:
         self.topics.linked(peer)
         self.inbox.linked(peer)
         self.outbox.linked(peer)
+        self.reach.settled(peer)
 
     def _on_lost(self, link: EstablishedLink, cause: str) -> None:
         if link.fault is not None:
             self.tell(PeerMisbehaved(link.peer, link.fault.rule))
-        self._serving.pop(link.peer, None)
+        self.serving.lost(link.peer)
         self._heard.pop(link.peer, None)
         self.spaces.linked(link.peer, False)
-        self.direct.lost(link.peer)
-        self.handlers.lost(link.peer)
+        if self.stack.overlay.cause(link.peer, cause) != "evicted":  # that peer is well, and so is the way over others
+            self.direct.lost(link.peer)
+            self.handlers.lost(link.peer)
+        self.direct.moved(link.peer)
         self.streams.lost(link.peer)
+        self.feeds.lost(link.peer)
         self.outbox.lost(link.peer)
         self.feed(do.LinkClosed(link.peer, cause))
 
@@ -346,9 +361,11 @@ class Runtime:
             case UnknownKind():
                 self._dropped["a kind of message a peer does not know"] += 1
             case Relayed():
-                self.relay.on_message(peer, message)
+                self.relay.on_message(peer, message, raw)
             case SnapshotPart() | Durable() | ConfirmAsk() | DurableAsk() | Evidence():
                 self.spaces.on_message(peer, message)
+            case SnapshotPull():
+                self.serving.pull(peer, message)
             case Gone():
                 self.topics.on_gone(peer, message)
             case IHave():
@@ -393,8 +410,10 @@ class Runtime:
                 self.inbox.on_post(sender, message)
             case Receipt():
                 self.outbox.on_receipt(sender, message)
-            case StreamOpen() | StreamItem() | StreamGrant() | StreamEnd() | StreamStop():
+            case StreamItem() | StreamEnd():
                 self.streams.on_message(sender, message)
+            case StreamOpen() | StreamGrant() | StreamStop():
+                self.feeds.on_message(sender, message)
             case Durable() | ConfirmAsk() | DurableAsk():
                 self.spaces.on_message(sender, message)
             case _:
@@ -405,17 +424,25 @@ class Runtime:
         self, peer: NodeId, message: LinkMessage, lane: Lane = Lane.DIRECT, urgent: bool = False
     ) -> bool:  # fmt: skip
         """Over the link to ``peer``, else sealed over others; to this node itself at once."""
-        if peer in self.dialer.links:
-            return self._send(peer, message, lane)
+        if (link := self.dialer.links.get(peer)) is not None:
+            return link.try_send(lane, encode(message), urgent)
         if peer == self.identity.id:
             return self.loopback.try_send(message)
         return self.relay.send(peer, message)
 
+    def knows(self, peer: NodeId) -> bool:
+        """Whether ``peer`` is this node, linked to it, or a member it heard of, whatever its state."""
+        return self._is_near(peer) or self.stack.swim.table.get(peer) is not None
+
     def _is_near(self, peer: NodeId) -> bool:
         return peer in self.dialer.links or peer == self.identity.id
 
-    def _reach(self, peer: NodeId) -> Awaitable[object] | None:
-        return None
+    def _dial(self, peer: NodeId) -> bool:
+        """Whether a link to ``peer`` is dialled now."""
+        if not self.stack.overlay.may_dial(peer):
+            return False
+        self.feed(do.Wanted(peer))
+        return True
 
     def _report(self, peer: NodeId, message: LinkMessage) -> bool:
         """What members tell each other about their disks: small, so it goes as control where there is a link."""
@@ -433,77 +460,12 @@ class Runtime:
             if link is not None and (raw is None or not link.try_send(Lane.BROADCAST, raw)):
                 self.feed(do.PushRefused(peer, held.slot, held.head))
 
-    def _serve(self, peer: NodeId, slot: do.Slot, after: int) -> None:
-        serving = self._serving.setdefault(peer, _Serving())
-        serving.wanted[slot] = after  # asked again: from there; at most one a log, so bounded by the logs there are
-        self._continue(peer)
-
     def _on_writable(self, peer: NodeId, lane: Lane) -> None:
         if lane is Lane.SYNC:
-            self._continue(peer)
+            self.serving.go(peer)
         self._on_room(peer, lane)
 
     def _on_room(self, peer: NodeId, lane: Lane) -> None:
         if lane is Lane.DIRECT:
             self.outbox.writable(peer)
         self.direct.writable(peer, lane)
-
-    def _continue(self, peer: NodeId) -> None:
-        """Send what ``peer`` asked for, until its lane is full; ``on_writable`` calls again."""
-        serving, link = self._serving.get(peer), self.dialer.links.get(peer)
-        if serving is None or link is None:
-            return
-        while serving.ready or serving.wanted:
-            while serving.ready:
-                if not link.try_send(Lane.SYNC, serving.ready[0]):
-                    return
-                serving.ready.popleft()
-            if serving.wanted:
-                slot, after = next(iter(serving.wanted.items()))
-                del serving.wanted[slot]
-                self._read(peer, serving, slot, after)
-
-    def _read(self, peer: NodeId, serving: _Serving, slot: do.Slot, after: int) -> None:
-        if self.topics.holds(slot):
-            parts, last = self.topics.serve(slot, after, SERVE_BYTES)
-            if parts:
-                serving.ready.extend(parts)
-                serving.wanted[slot] = last
-            else:
-                self.feed(do.Served(peer, slot, after))
-            return
-        frames = self.spaces.frames_after(slot, after, SERVE_BYTES)
-        if frames is None:
-            whole = self.spaces.snapshot(slot.stream)
-            if serving.snapshots.get(slot.stream) != whole[-SIGNATURE_BYTES:]:  # one serves all the stream's logs
-                serving.snapshots[slot.stream] = whole[-SIGNATURE_BYTES:]
-                serving.ready.extend(self._snapshot_parts(slot.stream, whole))
-            serving.wanted[slot] = self.spaces.floor_of(slot)
-        elif frames:
-            serving.ready.extend(frames)
-            serving.wanted[slot] = self.spaces.last_of(frames[-1])
-        else:
-            self.feed(do.Served(peer, slot, after))
-
-    def _snapshot_parts(self, stream: str, whole: bytes) -> list[bytes]:
-        self._transfer += 1
-        parts = max(1, -(-len(whole) // CHUNK_BYTES_MAX))
-        return [
-            encode(
-                SnapshotPart(
-                    stream, self._transfer, each, parts, whole[each * CHUNK_BYTES_MAX : (each + 1) * CHUNK_BYTES_MAX]
-                )
-            )
-            for each in range(parts)
-        ]
-
-
-class _Serving:
-    """What one peer asked for: logs still to be read, bytes that are next, and which snapshots went over this link."""
-
-    __slots__ = ("ready", "snapshots", "wanted")
-
-    def __init__(self) -> None:
-        self.wanted: dict[do.Slot, int] = {}
-        self.ready: deque[bytes] = deque()
-        self.snapshots: dict[str, bytes] = {}  # stream -> signature; at most one each of the streams there are

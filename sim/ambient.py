@@ -1,12 +1,12 @@
 """What unmodified code reaches for without being given it: clocks, chance, threads. While a world runs, these obey it.
 
-``time.time`` shows the wall clock of the node whose code asks, skew and drift included; ``random``, ``uuid4``,
-``secrets``, ``os.urandom`` and PyNaCl's key generation draw from a stream of that node; ``time.sleep`` and threads
-raise at the call; ``asyncio.as_completed`` yields in an order that no address decides.
+``time.time`` shows the wall clock of the node whose code asks, skew and drift included; ``random``, ``Random()``
+without a seed, ``uuid4``, ``secrets``, ``os.urandom`` and PyNaCl's key generation draw from a stream of that node;
+``time.sleep`` and threads raise at the call; ``asyncio.as_completed`` yields in an order that no address decides.
 
 Only attributes of modules are replaced, and only between a run's begin and end. Not reached: names bound before
-(``from time import time``), ``datetime.now``, ``Random()`` without a seed, the order of sets of strings. ``gossamer sim
-check-determinism`` finds those.
+(``from time import time``, ``from random import random``), ``datetime.now``, the order of sets of strings. ``gossamer
+sim check-determinism`` finds those.
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ class _Replacements:
         for name in random.__all__:
             if isinstance(getattr(getattr(random, name), "__self__", None), Random):
                 self._replace(random, name, self._drawing(name))
+        self._replace(random.Random, "seed", self._seeding)
         for module in ("nacl.utils", "nacl.signing", "nacl.public"):
             if module in sys.modules and hasattr(sys.modules[module], "random"):
                 self._replace(sys.modules[module], "random", self._asking(_salted))
@@ -115,6 +116,14 @@ class _Replacements:
 
     def _drawing(self, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return self._asking(lambda world, *args, **options: getattr(world.chance(), name)(*args, **options))
+
+    def _seeding(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def seed(generator: Random, a: Any = None, version: int = 2) -> None:
+            if a is None and self.running is not None:
+                a = int.from_bytes(self.running.entropy(32), "big")
+            original(generator, a, version)
+
+        return seed
 
     def _refusing(self, why: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         def make(original: Callable[..., Any]) -> Callable[..., Any]:

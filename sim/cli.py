@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from sim.shrink import RUNS_MAX, Holds, Shrinker, Size
 from sim.swarm import CHECKED, Result
 from sim.swarm import swarm as swarm_of
 
+INTERRUPTED = 130  # as a shell says of what Ctrl-C ended
 SEED = click.IntRange(0, (1 << 64) - 1)
 
 
@@ -65,15 +68,16 @@ def group() -> None:
 @group.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(as_json: bool) -> None:
-    """Show the scenarios that come along, and their morals."""
+    """Show the stories that come along."""
     known = shipped()
     if as_json:
         rows = [{"name": name, "nodes": each.nodes, "moral": each.moral} for name, each in sorted(known.items())]
         click.echo(json.dumps(rows))
         return
-    width = max(map(len, known), default=0)
+    width = max(map(len, known), default=0) + 2
+    columns = max(60, shutil.get_terminal_size((120, 24)).columns)
     for name, each in sorted(known.items()):
-        click.echo(f"{name.ljust(width)}  {each.moral}")
+        click.echo(textwrap.fill(each.moral, columns, initial_indent=name.ljust(width), subsequent_indent=" " * width))
 
 
 @group.command()
@@ -86,7 +90,9 @@ def list_(as_json: bool) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def run(name: str, seed: int, trace: Path | None, save: Path | None, report: Path | None, as_json: bool) -> None:
-    """Tell scenario NAME (or FILE.py::NAME) once."""
+    """Tell a story once, for one seed.
+
+    NAME is one that comes along, or FILE.py::NAME of your own, or FILE.py if it has only one."""
     told = find(name)
     outcome, took = _tell(told, Plan(seed=seed), trace, report, told.replay(seed))
     if save is not None:
@@ -102,7 +108,9 @@ def run(name: str, seed: int, trace: Path | None, save: Path | None, report: Pat
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def replay(file: str, trace: Path | None, report: Path | None, as_json: bool) -> None:
-    """Tell the run in FILE again: exactly its nodes, faults, operations and times. Exit as run does."""
+    """Tell the run in FILE again, exactly.
+
+    Its nodes, faults, operations and times. Exit as run does."""
     plan = _plan(file)
     told = find(plan.scenario)
     outcome, took = _tell(told, plan, trace, report, f"gossamer sim replay {file}")
@@ -126,7 +134,9 @@ def replay(file: str, trace: Path | None, report: Path | None, as_json: bool) ->
 @click.option("--runs", type=click.IntRange(1), default=RUNS_MAX, show_default=True, help="Try at most so many.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def shrink(what: str, seed: int | None, out: Path | None, runs: int, as_json: bool) -> None:
-    """Make a failing run small: drop faults, nodes, operations and time, and write a replay file."""
+    """Make a failing run small, and save it.
+
+    Drops faults, nodes, operations and time as long as it still fails alike, and writes a replay file."""
     if Path(what).is_file() and not what.endswith(".py"):
         if seed is not None:
             raise click.UsageError("a replay file has its own seed: leave --seed out")
@@ -171,41 +181,56 @@ def shrink(what: str, seed: int | None, out: Path | None, runs: int, as_json: bo
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def swarm(name: str, seeds: int, first: int, jobs: int | None, keep_going: bool, share: float, as_json: bool) -> None:
-    """Tell scenario NAME for many seeds, in fresh processes."""
+    """Tell a story for many seeds.
+
+    In fresh processes, on all cores; stops at the first seed that breaks, unless --keep-going."""
     began = time.perf_counter()
     broken: list[Result] = []
     done = checked = 0
     seconds = 0.0
+    stopped = False
     with _progress(seeds, name, quiet=as_json) as advance:
         results = swarm_of(name, range(first, first + seeds), jobs or os.cpu_count() or 1, share=share, fresh=True)
-        for result in results:
-            done += 1
-            checked += result.checked
-            seconds += result.seconds
-            if result.broke:
-                broken.append(result)
-            advance(f"{len(broken)} broke" if broken else "")
-            if broken and not keep_going:
-                results.close()  # type: ignore[attr-defined]  # a generator: its processes end with it
-                break
+        try:
+            for result in results:
+                done += 1
+                checked += result.checked
+                seconds += result.seconds
+                if result.broke:
+                    broken.append(result)
+                advance(f"{len(broken)} broke" if broken else "")
+                if broken and not keep_going:
+                    results.close()  # type: ignore[attr-defined]  # a generator: its processes end with it
+                    break
+        except KeyboardInterrupt:
+            stopped = True
+            results.close()  # type: ignore[attr-defined]
     took = time.perf_counter() - began
     if as_json:
         rows = [{"seed": each.seed, "broke": each.broke, "where": each.where, "replay": each.replay} for each in broken]
-        told = {"name": name, "seeds": done, "seconds": took, "simulated_s": seconds, "checked": checked}
+        told = {
+            "name": name, "seeds": done, "seconds": took, "simulated_s": seconds, "checked": checked,
+            "interrupted": stopped,
+        }  # fmt: skip
         click.echo(json.dumps({**told, "broken": rows}))
     else:
         _show_broken(broken)
         rate = f"{done / took:.1f} a second, {seconds / took:.0f} times real time"
         click.echo(f"{done} seeds in {took:.1f} s ({rate}), {checked} told twice, {len(broken)} broke")
-    if broken:
-        raise SystemExit(1)
+        if stopped:
+            click.echo(f"interrupted: go on with gossamer sim swarm {name} --first {first + done}", err=True)
+    if broken or stopped:
+        raise SystemExit(1 if broken else INTERRUPTED)
 
 
 @group.command("check-determinism")
 @click.argument("name", type=_Named())
 @click.option("--seed", type=SEED, default=0, show_default=True)
 def check_determinism(name: str, seed: int) -> None:
-    """Run a seed in two unlike processes and compare every event."""
+    """See whether a seed is one trace.
+
+    It is told in two processes that differ in hash seed, allocator, environment and past; the first different event is
+    named with the file and line that caused it."""
     try:
         compared = check(name, seed)
     except SimError as wrong:

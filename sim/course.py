@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import inspect
+import textwrap
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -69,8 +71,8 @@ class Course:
         what the predicate's ``explain(world)`` says, if it has one, is told.
         """
         began, deadline = self.loop.now, self.loop.now + round(within * 1e9)
-        name = getattr(predicate, "name", None) or getattr(predicate, "__qualname__", repr(predicate))
-        demand = Demand(str(name), began, within)
+        name = _said(predicate)
+        demand = Demand(name, began, within)
         self.demands.append(demand)
         takes = [each for each in inspect.signature(predicate).parameters.values() if each.default is each.empty]
         arguments = (self,) if takes and takes[0].kind is not takes[0].VAR_POSITIONAL else ()
@@ -140,3 +142,15 @@ class Course:
             name = owner.name if isinstance(owner, Process) else "the test"
             said = "" if wrong is None else f": {type(wrong).__name__}: {wrong}"
             raise NodeFailed(f"{name} raised {text} at {self.now:.6f} s{said}") from wrong
+
+
+def _said(predicate: Callable[..., object]) -> str:
+    """What is demanded, in words: its name, or of a lambda what it says."""
+    name = str(getattr(predicate, "name", None) or getattr(predicate, "__name__", repr(predicate)))
+    if name != "<lambda>":
+        return name.replace("_", " ").strip()
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(predicate)))
+    except (OSError, SyntaxError, TypeError):  # no source, or a piece of it that does not stand alone
+        return "a condition of the story"
+    return next(ast.unparse(each.body) for each in ast.walk(tree) if isinstance(each, ast.Lambda))

@@ -112,10 +112,8 @@ class Clients:
 
     def start(self) -> None:
         self._running = True
-        loop = self._world.loop
-        self._tasks = [
-            loop.create_task(self._client(each), name=f"client of {each.name}") for each in self._world.nodes
-        ]
+        world = self._world  # which raises what they raise, at the moment they raise it
+        self._tasks = [world.start(self._client(each)) for each in world.nodes]
 
     def stop(self) -> None:
         self._running = False
@@ -129,7 +127,7 @@ class Clients:
                 count += 1
                 request = Request(node.name, self._draw(rng, f"{node.name}-{count}"))
                 self.requests.append(request)
-                self._tasks.append(self._world.loop.create_task(self._ask(node, request, len(self.requests))))
+                self._tasks.append(self._world.start(self._ask(node, request, len(self.requests))))
 
     def _draw(self, rng: Random, element: str) -> Body:
         read = rng.random() < 0.3

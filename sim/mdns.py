@@ -48,8 +48,7 @@ class SimMdns:
         self.process = process
         self._announcement: Announcement | None = None
         self._on_hint: Callable[[Hint], None] = lambda hint: None
-        self._timers: dict[int, Occurrence] = {}  # by their number
-        self._number = 0
+        self._timers: dict[Occurrence, None] = {}
         self._known: dict[bytes, None] = {}  # instances heard of
         self._rng = process.stream("mdns")
         self._instance = b""
@@ -76,19 +75,17 @@ class SimMdns:
     async def stop(self) -> None:
         self._announcement = None
         self._network.responders.pop(self, None)
-        for timer in self._timers.values():
+        for timer in self._timers:
             timer.cancel()
         self._timers.clear()
 
     def _after(self, wait: int, act: Callable[[], None]) -> None:
-        self._number += 1
-        number = self._number
-
-        def rings() -> None:
-            del self._timers[number]
+        def due() -> None:
+            del self._timers[timer]
             act()
 
-        self._timers[number] = self.process.at(self.process.loop.now + wait, rings)
+        timer = self.process.at(self.process.loop.now + wait, due)
+        self._timers[timer] = None
 
     def _ask(self, wait: int) -> None:
         self._counts["asked"] += 1

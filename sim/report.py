@@ -18,6 +18,7 @@ from typing import Any
 from sim.clock import EPOCH
 from sim.record import Recorder
 from sim.scenario import Outcome, Scenario
+from sim.shapes import RING_MIN
 
 TEMPLATE = Path(__file__).with_name("report.html")
 MESSAGES_MAX = 400_000  # the latest ones; how many were left out is said on the page
@@ -122,8 +123,10 @@ def _ends(outcome: Outcome) -> list[dict[str, Any]]:
 
 def _about(text: str, names: Sequence[str]) -> list[list[int]]:
     """The nodes a fault is about, by side, read from its own text."""
-    head = text.split(" ", 1)[0]
     known = {name: number for number, name in enumerate(names)}
+    if text.startswith("ring ") and len(names) >= RING_MIN:
+        return [[known[name]] for name in text.removeprefix("ring ").split("~") if name in known]
+    head = text.split(" ", 1)[0]
     sides = [[known[name] for name in re.split(r"[,]", side) if name in known] for side in re.split(r"[|>]", head)]
     return [side for side in sides if side]
 

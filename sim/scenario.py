@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import importlib
 import importlib.util
@@ -120,8 +121,8 @@ class Scenario:
 
     @property
     def moral(self) -> str:
-        """The first line of its docstring."""
-        return (self.story.__doc__ or "").strip().split("\n")[0]
+        """The first paragraph of its docstring, as one line."""
+        return " ".join((self.story.__doc__ or "").strip().split("\n\n")[0].split())
 
     def replay(self, seed: int) -> str:
         """The command that runs this seed again."""
@@ -216,7 +217,11 @@ def find(name: str) -> Scenario:
     if not file.endswith(".py"):
         known = shipped()
         if name not in known:
-            raise UnknownScenario(f"no scenario is called {name}; there are {', '.join(sorted(known))}")
+            near = difflib.get_close_matches(name, known, 3, 0.5)
+            meant = f"; did you mean {' or '.join(near)}?" if near else ";"
+            raise UnknownScenario(
+                f"no scenario is called {name}{meant} `gossamer sim list` shows all, FILE.py::NAME is yours"
+            )
         return known[name]
     path = Path(file)
     if not path.is_file():
@@ -225,14 +230,32 @@ def find(name: str) -> Scenario:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as wrong:
+        del sys.modules[spec.name]
+        at = next(
+            (
+                each.lineno
+                for each in reversed(traceback.extract_tb(wrong.__traceback__))
+                if Path(each.filename).name == path.name
+            ),
+            None,
+        )
+        line = "" if at is None else f", line {at}"
+        raise UnknownScenario(f"{file} cannot be loaded{line}: {type(wrong).__name__}: {wrong}") from wrong
     found = {each.name: each for each in _of(module)}
     if wanted:
         wanted = wanted.removeprefix("test_").replace("_", "-")
     elif len(found) == 1:
         (wanted,) = found
+    has = ", ".join(sorted(found))
     if wanted not in found:
         raise UnknownScenario(
-            f"{file} has no scenario {wanted or 'by itself'}; it has {', '.join(sorted(found)) or 'none'}"
+            f"{file} has no scenario {wanted}; it has {has}"
+            if wanted and found
+            else f"{file} has {has}: say which, as {file}::NAME"
+            if found
+            else f"{file} has no function with @scenario"
         )
     return found[wanted]

@@ -42,7 +42,7 @@ def ring(order: Sequence[str]) -> Shape:
         raise ValueError(f"a ring of majorities has {RING_MIN} nodes or more, got {count}")
     reach = -(-(count // 2) // 2)
     apart = {(a, b) for a in range(count) for b in range(count) if reach < (a - b) % count < count - reach}
-    return Shape(f"ring {'-'.join(order)}", frozenset((order[a], order[b]) for a, b in apart))
+    return Shape(f"ring {'~'.join(order)}", frozenset((order[a], order[b]) for a, b in apart))
 
 
 def _between(sides: Sequence[Sequence[str]]) -> frozenset[tuple[str, str]]:

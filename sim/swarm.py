@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import signal
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from sim.scenario import find
 from sim.seed import Seed
 
 BATCH = 20  # seeds per process: what one run leaves behind in globals reaches few others
+STEP = 5  # seeds told between two words to the one who waits
 CHECKED = 0.05  # of the seeds are also checked for determinism
 
 
@@ -58,6 +60,11 @@ def run_batch(name: str, seeds: Sequence[int], share: float = 0.0) -> Iterator[R
         yield Result(seed, broke, replay, outcome.trace_hash, outcome.seconds, where, checked)
 
 
+def _begin() -> None:
+    """In each process: Ctrl-C is for the one who started it, which ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _batch(work: tuple[str, Sequence[int], float]) -> list[Result]:
     logging.getLogger("gossamer").addHandler(logging.NullHandler())  # what simulated nodes log is no output of ours
     return list(run_batch(*work))
@@ -71,9 +78,9 @@ def swarm(
     if jobs == 1 and not fresh:
         yield from run_batch(name, seeds, share)
         return
-    size = max(1, min(BATCH, len(seeds) // (4 * jobs)))  # small swarms still use every core
+    size = max(1, min(STEP, len(seeds) // (4 * jobs)))  # small swarms still use every core
     batches = [(name, seeds[at : at + size], share) for at in range(0, len(seeds), size)]
     context = multiprocessing.get_context("spawn")
-    with context.Pool(min(jobs, len(batches) or 1), maxtasksperchild=max(1, BATCH // size)) as pool:
+    with context.Pool(min(jobs, len(batches) or 1), initializer=_begin, maxtasksperchild=max(1, BATCH // size)) as pool:
         for results in pool.imap(_batch, batches):
             yield from results

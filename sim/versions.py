@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mesh.messages import ConfirmAsk, Durable, Evidence, Gone, LinkMessage, UnknownKind
+from mesh.messages import ConfirmAsk, Durable, DurableAsk, Evidence, Gone, LinkMessage, UnknownKind
 from sim.byzantine import every, links_of, swap
 from sim.faults import Fault
 from transport.base import MILLISECOND, Lane
@@ -22,10 +22,25 @@ if TYPE_CHECKING:
     from sim.node import SimNode
     from sim.world import World
 
-OLDER_LACKS: tuple[type[LinkMessage], ...] = (ConfirmAsk, Durable, Evidence, Gone)
+OLDER_LACKS: tuple[type[LinkMessage], ...] = (ConfirmAsk, Durable, DurableAsk, Evidence, Gone)
 KIND_OF_TOMORROW, OPERATION_OF_TOMORROW = 0x5A, 99
 FIELD_OF_TOMORROW = "a field of tomorrow"
 SAYS_EVERY_NS = 200 * MILLISECOND
+
+
+class _OfTomorrow:
+    """A change with a field more than anybody knows."""
+
+    def __init__(self, change: Any) -> None:
+        self._change = change
+
+    def item(self) -> bytes:
+        fields = msgspec.msgpack.decode(self._change.item())
+        fields += [[]] * (4 - len(fields))
+        return msgspec.msgpack.encode([*fields, FIELD_OF_TOMORROW])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._change, name)
 
 
 def older(world: World, node: SimNode, lacks: Iterable[type[LinkMessage]] = OLDER_LACKS) -> Fault:
@@ -71,11 +86,8 @@ def newer(world: World, node: SimNode) -> Fault:
             link.try_send(Lane.CONTROL, msgspec.msgpack.encode([KIND_OF_TOMORROW, "what for", 1]))
 
     def commit(change: Any) -> None:
-        fields = msgspec.msgpack.decode(change.item())
-        fields += [[]] * (4 - len(fields))
-        change._raw = msgspec.msgpack.encode([*fields, FIELD_OF_TOMORROW])
         fault.fire()
-        committed(change)
+        committed(_OfTomorrow(change))
 
     doc.on_change = commit
     stop = every(world, node, SAYS_EVERY_NS, say)

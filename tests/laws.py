@@ -39,7 +39,7 @@ def require_sound(doc: Document) -> None:
                 look(store)
             elif isinstance(store, SequenceStore):
                 spans = list(store.spans)
-                assert [id(each) for each in columns.read(store)] == [id(each) for each in spans]
+                assert [id(each) for each in columns.in_order(store.hooked)] == [id(each) for each in spans]
                 assert store.spans.live == sum(each.size for each in spans if each.live) == len(store.content())
                 assert all((each.content is not None) is each.live for each in spans)
                 assert all(len(each.content) == each.size for each in spans if each.live)

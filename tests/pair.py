@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import heapq
+import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from itertools import count
@@ -263,6 +264,7 @@ class Wire:
         self.ticket = count(1)
         self.queue: list[tuple[int, int, Callable[[], None]]] = []
         self.latency_ms = latency_ms
+        self.places: dict[str, tuple[float, float]] = {}  # on a map in ms: how much further apart two nodes are
         self.cuts: set[frozenset[str]] = set()
         self.full: set[tuple[str, str]] = set()
         self.held_back: list[tuple[End, Callable[[End], None]]] = []
@@ -312,6 +314,11 @@ class Wire:
 
     # -- links -------------------------------------------------------------------------------------------------------
 
+    def distance_ns(self, one: Box, other: Box) -> int:
+        """What the map adds to the latency between two."""
+        here, there = self.places.get(one.name), self.places.get(other.name)
+        return 0 if here is None or there is None else int(math.dist(here, there) * MILLISECOND)
+
     def is_cut(self, one: Box, other: Box) -> bool:
         return frozenset((one.name, other.name)) in self.cuts
 
@@ -320,7 +327,8 @@ class Wire:
         if self.is_cut(end.owner, end.peer):
             self.held_back.append((end, deliver))
             return
-        end.last_arrival = max(end.last_arrival, self.now + self.latency())
+        delay = self.latency() + self.distance_ns(end.owner, end.peer)
+        end.last_arrival = max(end.last_arrival, self.now + delay)
 
         def arrive() -> None:
             if self.is_cut(end.owner, end.peer):
@@ -351,7 +359,7 @@ class Wire:
         near.other, far.other = far, near
         one.links[other.id], other.links[one.id] = near, far
         self.say(f"{one.name}={other.name}  linked")
-        rtt = int(sum(self.latency_ms) * MILLISECOND)
+        rtt = int(sum(self.latency_ms) * MILLISECOND) + 2 * self.distance_ns(one, other)
         for box, peer in ((one, other), (other, one)):
             box.run(fx.LinkUp(peer.id, rtt))
 

@@ -255,6 +255,14 @@ class History:
                 doc.on_change = None
                 doc.collect(lead=lead)
                 self.changes += doc.changes_since(before)
+            case ("round", at):  # of questions and answers; what makes everybody forget is known to one only
+                self.settle()
+                self.step(("collect", at, True))
+                self.settle()
+                for other in range(len(self.replicas)):
+                    self.step(("collect", other, False))
+                self.settle()
+                self.step(("collect", at, False))
             case ("backup", at):
                 replica = self.replicas[at % len(self.replicas)]
                 replica.backup = replica.doc.snapshot()

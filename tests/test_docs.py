@@ -91,6 +91,12 @@ def test_the_readmes_simulator_section(tmp_path: Path) -> None:
             exec(compile(text, "README.md", "exec"), {})
 
 
+def test_the_readmes_values(capsys: pytest.CaptureFixture[str]) -> None:
+    ((_, text),) = blocks("README.md", "Only the values")
+    exec(compile(text, "README.md", "exec"), {})
+    assert capsys.readouterr().out.strip() == text.rsplit("# ", 1)[1].strip()
+
+
 async def _asked_of_itself(block: Any) -> None:
     """The kitchen tells the block too, for its handlers: what it asks of the kitchen is not for itself."""
     with contextlib.suppress(NotReached):

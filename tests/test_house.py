@@ -32,6 +32,7 @@ CORES = (
     "mesh/config.py", "mesh/state/config.py", "mesh/messaging/config.py", "mesh/messaging/pattern.py",
     "mesh/messaging/window.py", "mesh/errors.py", "mesh/messages.py", "mesh/protocol/*",
     "mesh/agents/scheduler.py", "mesh/agents/task.py",
+    "mesh/messaging/once.py", "mesh/messaging/context.py",
     "mesh/cli/doctor.py", "mesh/cli/values.py", "mesh/cli/requests.py",
 )  # fmt: skip
 

@@ -65,8 +65,8 @@ class Conduit(Protocol):
 class Link(Protocol):
     """One authenticated conversation with ``peer``. May end at any moment; frames in flight then vanish, unreported.
 
-    In order within a lane and at most once while it lasts; loses frames only by ending. Receiving never waits on
-    sending. Calls back on the loop, never through a task.
+    In order within a lane (the urgent by themselves) and at most once while it lasts; loses frames only by ending.
+    Receiving never waits on sending. Calls back on the loop, never through a task.
     """
 
     peer: NodeId
@@ -77,9 +77,9 @@ class Link(Protocol):
     on_writable: Callable[[Lane], None]  # after a ``try_send`` that was refused: this lane has room again
     on_close: Callable[[str], None]  # exactly once, last; a cause of ``mesh.protocol.effects.LinkClosed``
 
-    def try_send(self, lane: Lane, frame: bytes) -> bool:
-        """Queue ``frame`` (at most ``FRAME_BYTES_MAX``). False: the lane is full and nothing was taken; wait for
-        ``on_writable``. True after the end too: the frame is lost with the link."""
+    def try_send(self, lane: Lane, frame: bytes, urgent: bool = False) -> bool:
+        """Queue ``frame`` (at most ``FRAME_BYTES_MAX``); ``urgent`` ones go before what else waits in the lane. False:
+        it is full and nothing was taken; wait for ``on_writable``. True after the end too: lost with the link."""
 
     def consumed(self, lane: Lane, size: int) -> None:
         """The owner is done with ``size`` bytes that ``on_frame`` gave it: the peer gets that much credit back."""

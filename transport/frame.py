@@ -27,6 +27,7 @@ GENESIS = bytes(HASH_BYTES)  # what the first frame of a log has for its previou
 PURPOSE = b"frame"
 
 _HEADER = struct.Struct(">BB8s40sQHIQ16sB")
+_SPAN, _SPAN_AT = struct.Struct(">QHI"), struct.calcsize(">BB8s40s")
 KIND_CHANGES = 1  # a space's log: journaled, repaired for ever
 KIND_TOPIC = 2  # messages on topics: a log that lives as long as its node, kept in memory for a moment
 BODY_HASH_BYTES = 32
@@ -135,6 +136,12 @@ def seal(
     frame.hlc, frame.previous, frame._body_at, frame._signed = hlc, previous, len(head), signed
     frame.digest = hashlib.sha256(signed + signature).digest()[:HASH_BYTES]
     return frame
+
+
+def span_of(raw: bytes) -> tuple[int, int]:
+    """The first and the last sequence of a frame whose bytes were parsed before: ten times cheaper than ``parse``."""
+    first, _, count = _SPAN.unpack_from(raw, _SPAN_AT)
+    return first, first + count - 1
 
 
 def parse(raw: bytes) -> SignedFrame:

@@ -48,17 +48,19 @@ class LanesConfig:
 class Lanes:
     """Queues and credit of one link (the credit scheme of QUIC, RFC 9000 section 4.1: absolute and idempotent).
 
-    Law: what ``receive`` gives is, per lane, exactly what ``offer`` took, in order, as far as messages arrived.
+    Law: what ``receive`` gives is, per lane, exactly what ``offer`` took, in order, the urgent before others, as far
+    as messages arrived.
     Control overtakes direct, direct broadcast, broadcast sync; but a lane that may send and was passed over by
     ``passed_over_bytes_max`` gets one frame in. Cost: O(1) a frame.
     """
 
     __slots__ = ("_allowed", "_arrived", "_config", "_consumed", "_due", "_granted", "_passed", "_peer", "_queued",
-                 "_queues", "_refused", "_sent", "_waiting")  # fmt: skip
+                 "_queues", "_refused", "_sent", "_urgent", "_waiting")  # fmt: skip
 
     def __init__(self, peer: NodeId, config: LanesConfig) -> None:
         self._peer, self._config = peer, config
         self._queues: tuple[deque[bytes], ...] = tuple(deque() for _ in _LANES)
+        self._urgent = [0, 0, 0, 0]  # so many in front of each queue
         self._waiting = 0  # frames in all of them
         self._queued = [0, 0, 0, 0]  # bytes in each queue, extra included
         self._sent = [0, 0, 0, 0]  # frame bytes taken out of it, in all
@@ -77,17 +79,24 @@ class Lanes:
         """Whether ``take`` would give a message."""
         return bool(self._due) or (self._waiting > 0 and any(self._may_send(lane) for lane in _LANES))
 
-    def offer(self, lane: Lane, frame: bytes) -> bool:
-        """Queue ``frame``. False: the lane is full, nothing was taken, and ``writable`` will name it once."""
+    def offer(self, lane: Lane, frame: bytes, urgent: bool = False) -> bool:
+        """Queue ``frame``, an ``urgent`` one before all that are not and with room of its own. False: the lane is full,
+        nothing was taken, and ``writable`` will name it once."""
         size = len(frame)
         if not 0 < size <= FRAME_BYTES_MAX:
             raise Misuse(f"a frame has 1 to {FRAME_BYTES_MAX} bytes, got {size}")
         bound = self._config.control_bytes_max if lane is Lane.CONTROL else self._config.outbound_bytes_max
         # An empty lane takes any frame, so that the extra can never shut out a largest one.
+        if urgent:
+            bound += FRAME_BYTES_MAX
         if self._queued[lane] and self._queued[lane] + size + _QUEUED_EXTRA > bound:
             self._refused[lane] = None
             return False
-        self._queues[lane].append(frame)
+        if urgent:
+            self._queues[lane].insert(self._urgent[lane], frame)
+            self._urgent[lane] += 1
+        else:
+            self._queues[lane].append(frame)
         self._waiting += 1
         self._queued[lane] += size + _QUEUED_EXTRA
         return True
@@ -122,6 +131,8 @@ class Lanes:
             if size and size + length > self._config.message_bytes:
                 break
             self._queues[lane].popleft()
+            if self._urgent[lane]:
+                self._urgent[lane] -= 1
             self._waiting -= 1
             self._queued[lane] -= length + _QUEUED_EXTRA
             self._sent[lane] += length

@@ -63,11 +63,11 @@ class EstablishedLink:
         conduit.on_message, conduit.on_drained, conduit.on_close = self._on_message, self._on_drained, self._on_closed
         self._flush_soon()
 
-    def try_send(self, lane: Lane, frame: bytes) -> bool:
+    def try_send(self, lane: Lane, frame: bytes, urgent: bool = False) -> bool:
         """See ``base.Link``. CONTROL never refuses: a peer that takes none of a whole lane is dead, and cut off."""
         if self._closing is not None or not self._is_open:
             return True
-        if not self._lanes.offer(lane, frame):
+        if not self._lanes.offer(lane, frame, urgent):
             if lane is not Lane.CONTROL:
                 return False
             self._is_blocked = True  # what is queued will not go either

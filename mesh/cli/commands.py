@@ -16,16 +16,17 @@ gossamer = Group(
     no_args_is_help=True,
     lazy={
         "demo": Lazy("mesh.cli.demo", "demo", "Three real nodes on this machine: cut, healed, killed, recovered."),
+        "bench": Lazy("bench.cli", "command", "Measure this machine: each figure beside its reference, as a ratio."),
         "sim": Lazy("sim.cli", "group", "Run the same nodes in a simulated world that obeys a seed."),
     },
     sections={
-        "A node": ("up", "leave", "id", "secret"),
+        "A node": ("up", "leave", "retire", "id", "secret"),
         "What it sees": ("members", "status", "doctor"),
         "Shared state": (
             "get", "put", "incr", "decr", "add", "remove", "edit", "delete", "dump", "digest", "watch"
         ),
         "Messages": ("send", "request", "publish", "subscribe", "dead-letters"),
-        "Try it": ("demo", "sim", "completion"),
+        "Try it": ("demo", "sim", "bench", "completion"),
     },
 )  # fmt: skip
 

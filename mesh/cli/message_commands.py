@@ -11,6 +11,8 @@ import click
 from mesh.cli.options import client_of, command, node_options
 from mesh.cli.output import Output
 
+_key_option = click.option("--key", default="", help="Under one key its handler runs once, however often it is sent.")
+
 
 @command()
 @click.argument("to")
@@ -19,10 +21,15 @@ from mesh.cli.output import Output
 @click.option(
     "--ttl", type=click.FloatRange(min=0.001, max=10**9), default=None, help="Seconds after which it is given up."
 )
+@click.option(
+    "--priority", type=click.Choice(("high", "normal", "low")), default="normal", help="What may overtake it."
+)
+@_key_option
 @node_options
 def send(
-    to: str, value: str, durable: bool, ttl: float | None, data: Path | None, mesh: str | None, as_json: bool
-) -> None:
+    to: str, value: str, durable: bool, ttl: float | None, priority: str, key: str, data: Path | None,
+    mesh: str | None, as_json: bool,
+) -> None:  # fmt: skip
     """Send VALUE to the node TO (a name or an id).
 
     At most once, and nothing tells whether it was handled; with --durable at least once, also if TO is away now: its
@@ -32,7 +39,7 @@ def send(
 
     body = parse(value)
     with client_of(data, mesh) as client:
-        letter = client.ask("send", to=to, body=body, durable=durable, ttl=ttl)
+        letter = client.ask("send", to=to, body=body, durable=durable, ttl=ttl, priority=priority, key=key)
     Output(json=as_json).value(letter or True, letter or "sent")
 
 
@@ -43,14 +50,20 @@ def send(
 @click.option(
     "--timeout", type=click.FloatRange(min=0.001, max=86_400), default=10.0, show_default=True, help="In seconds."
 )
+@_key_option
 @node_options
-def request(to: str, name: str, value: str, timeout: float, data: Path | None, mesh: str | None, as_json: bool) -> None:
-    """Ask the handler NAME of the node TO, and print its answer."""
+def request(
+    to: str, name: str, value: str, timeout: float, key: str, data: Path | None, mesh: str | None, as_json: bool
+) -> None:
+    """Ask the handler NAME of the node TO, and print its answer.
+
+    Asked again under the same --key it answers as it did, without running again: a script may repeat after a timeout.
+    """
     from mesh.cli.values import parse
 
     body = parse(value)
     with client_of(data, mesh) as client:
-        answer = client.ask("request", wait=timeout + 5, to=to, name=name, body=body, timeout=timeout)
+        answer = client.ask("request", wait=timeout + 5, to=to, name=name, body=body, timeout=timeout, key=key)
     Output(json=as_json).value(answer)
 
 

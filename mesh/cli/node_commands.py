@@ -60,6 +60,20 @@ def leave(data: Path | None, mesh: str | None, as_json: bool) -> None:
     Output(json=as_json).value(True, "left")
 
 
+@command()
+@click.argument("member")
+@node_options
+def retire(member: str, data: Path | None, mesh: str | None, as_json: bool) -> None:
+    """Close what MEMBER wrote, for good: it does not come back.
+
+    What the others keep only for its late return can then be forgotten. If it comes back all the same it goes on in new
+    logs, and what it had written alone and nobody had is lost, and named.
+    """
+    with client_of(data, mesh) as client:
+        client.ask("retire", member=member)
+    Output(json=as_json).value(True, "retired")
+
+
 @command(name="id")
 @click.argument("name", required=False)
 @node_options

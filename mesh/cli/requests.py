@@ -34,6 +34,12 @@ class Leave(Request, frozen=True, tag="leave"):
     """Tell the others, then end the process."""
 
 
+class Retire(Request, frozen=True, tag="retire"):
+    """A member does not come back: close what it wrote."""
+
+    member: Name
+
+
 class Get(Request, frozen=True, tag="get"):
     """The value under ``key``."""
 
@@ -132,6 +138,8 @@ class Send(Request, frozen=True, tag="send"):
     body: Any
     durable: bool = False
     ttl: Annotated[float, Meta(gt=0, le=10**9)] | None = None
+    priority: Literal["high", "normal", "low"] = "normal"
+    key: Annotated[str, Meta(max_length=128)] = ""
 
 
 class Ask(Request, frozen=True, tag="request"):
@@ -141,6 +149,7 @@ class Ask(Request, frozen=True, tag="request"):
     name: Name
     body: Any
     timeout: Seconds = 10.0
+    key: Annotated[str, Meta(max_length=128)] = ""
 
 
 class Publish(Request, frozen=True, tag="publish"):
@@ -177,7 +186,7 @@ class Heal(Request, frozen=True, tag="heal"):
 
 
 AnyRequest: TypeAlias = (
-    Status | Members | Explain | Leave
+    Status | Members | Explain | Leave | Retire
     | Get | Keys | Put | Increment | Add | Remove | Field | Text | Edit | Delete | Dump | Digest | Watch
     | Send | Ask | Publish | Subscribe | DeadLetters | Redeliver | Cut | Heal
 )  # fmt: skip

@@ -184,6 +184,9 @@ class ControlServer:
                 return [member_fields(each) for each in self._node.members()]
             case ask.Explain():
                 return [*self._node.explain(), *self._noticed]
+            case ask.Retire():
+                self._node.retire(self._receiver(request.member))
+                return True
             case ask.Leave():
                 return True
             case ask.Get():
@@ -207,7 +210,10 @@ class ControlServer:
                 return self._node.space(request.space).digest()
             case ask.Send():
                 to = self._receiver(request.to)
-                return await self._node.send(to, request.body, durable=request.durable, ttl=request.ttl)
+                return await self._node.send(
+                    to, request.body, durable=request.durable, ttl=request.ttl, priority=request.priority,
+                    key=request.key,
+                )  # fmt: skip
             case ask.Publish():
                 await self._node.publish(request.topic, request.body)
                 return True
@@ -221,7 +227,9 @@ class ControlServer:
                 return await self._node.redeliver(request.letter)
             case ask.Ask():
                 to = self._receiver(request.to)
-                return await self._node.request(to, request.name, request.body, timeout=request.timeout)
+                return await self._node.request(
+                    to, request.name, request.body, timeout=request.timeout, key=request.key
+                )
             case ask.Cut():
                 self._needs_chaos()
                 self._node.chaos_cut([NodeId.parse(each) for each in request.nodes])

@@ -119,13 +119,13 @@ def edit(
     key: str, space: str, data: Path | None, mesh: str | None, as_json: bool, confirm: str | None, timeout: float
 ) -> None:
     """Open the text KEY in $EDITOR, and send what you changed; what others changed meanwhile stays."""
+    from mesh.cli.editor import edited
+
     with client_of(data, mesh) as client:
         base = client.ask("text", key=key, space=space)
-    new = click.edit(base, extension=".txt", require_save=False)
-    if new is not None and new != base:
-        if new.endswith("\n") and not base.endswith("\n"):
-            new = new[:-1]  # editors end a file with one
-        _write("edit", key, space, data, mesh, confirm, timeout, base=base, new=new)
+    with edited(base) as new:
+        if new != base:
+            _write("edit", key, space, data, mesh, confirm, timeout, base=base, new=new)
     _wrote(as_json, key, confirm, new if as_json else None)
 
 

@@ -8,7 +8,7 @@ import errno
 import gc
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -252,8 +252,11 @@ def _brief(value: Any) -> str:
 
 
 def main(wish: Wish) -> None:
-    """Run the loop until the node has left."""
+    """Run the loop until the node has left: uvloop's where ``gossamer[speed]`` is installed, else asyncio's."""
+    run_loop: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run
+    with contextlib.suppress(ImportError):
+        from uvloop import run as run_loop
     try:
-        asyncio.run(run(wish))
+        run_loop(run(wish))
     except KeyboardInterrupt:
         pass  # before the handler was set, or where the platform has none

@@ -7,8 +7,7 @@ time runs out; its handler is cancelled when nobody waits for it any more.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 from mesh.errors import AnswerLost, Expired, HandlerFailed, NotReached, RequestTimeout
@@ -39,11 +38,11 @@ class Direct:
     """
 
     def __init__(
-        self, *, send: Sender, reach: Callable[[NodeId], Awaitable[object] | None], is_near: Callable[[NodeId], bool]
+        self, *, send: Sender, reach: Callable[[NodeId], asyncio.Future[None] | None], is_near: Callable[[NodeId], bool]
     ) -> None:
         self._send, self._reach, self._is_near = send, reach, is_near
         self._waiting: dict[int, tuple[NodeId, str, asyncio.Future[Any]]] = {}
-        self._room: dict[tuple[NodeId, Lane], deque[asyncio.Future[None]]] = {}
+        self._room: dict[tuple[NodeId, Lane], dict[asyncio.Future[None], None]] = {}  # who came first is first
         self._number = 0
 
     # -- the caller's side -----------------------------------------------------------------------------------------
@@ -58,7 +57,7 @@ class Direct:
             return
         try:
             async with asyncio.timeout(ttl_s):
-                await self.queue(peer, message, lane, urgent)
+                await self.ask(peer, message, lane, urgent)
         except TimeoutError:
             assert ttl_s is not None
             raise Expired(peer, ttl_s) from None
@@ -74,7 +73,7 @@ class Direct:
         is_sent = False
         try:
             async with asyncio.timeout(timeout_s):
-                await self.queue(peer, RequestMessage(number, name, budget_ms, body, about))
+                await self.ask(peer, RequestMessage(number, name, budget_ms, body, about))
                 is_sent = True
                 return await answer
         except TimeoutError:
@@ -86,32 +85,46 @@ class Direct:
             if is_sent and (answer.cancelled() or not answer.done()):
                 self._send(peer, Abandon(number), Lane.CONTROL)
 
-    async def queue(
-        self, peer: NodeId, message: LinkMessage, lane: Lane = Lane.DIRECT, urgent: bool = False
-    ) -> None:  # fmt: skip
-        """Send once there is room on the way to ``peer``. Raises ``NotReached``: nothing was sent."""
+    async def ask(self, peer: NodeId, message: LinkMessage, lane: Lane = Lane.DIRECT, urgent: bool = False) -> None:
+        """Get a link to ``peer`` if one can be had soon, then ``queue``."""
         if (soon := self._reach(peer)) is not None:
-            await soon
+            await asyncio.shield(soon)
+        await self.queue(peer, message, lane, urgent)
+
+    async def queue(self, peer: NodeId, message: LinkMessage, lane: Lane = Lane.DIRECT, urgent: bool = False) -> None:
+        """Send once there is room on the way to ``peer``. Raises ``NotReached``: nothing was sent."""
         while not self._send(peer, message, lane, urgent):
             if not self._is_near(peer):
                 raise NotReached(peer, "no way to it at present")
-            room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._room.setdefault((peer, lane), deque()).append(room)
+            await self._wait_for_room(peer, lane)
+
+    async def _wait_for_room(self, peer: NodeId, lane: Lane) -> None:
+        room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = self._room.setdefault((peer, lane), {})
+        waiting[room] = None
+        try:
             await room
+        finally:
+            waiting.pop(room, None)  # who gave up leaves nothing behind, however long the lane stays full
+            if not waiting and self._room.get((peer, lane)) is waiting:
+                del self._room[peer, lane]
 
     # -- the link's side -------------------------------------------------------------------------------------------
 
     def writable(self, peer: NodeId, lane: Lane) -> None:
         """The lane to ``peer`` has room again: those who wait try again, in order."""
-        for room in self._room.pop((peer, lane), ()):
+        for room in self._room.pop((peer, lane), {}):
             if not room.done():
                 room.set_result(None)
 
     def lost(self, peer: NodeId) -> None:
-        """The way to ``peer`` ended: its questions fail, who waits for room looks for another way."""
+        """``peer`` is gone, or its link is: its questions fail."""
         for asked, name, answer in list(self._waiting.values()):
             if asked == peer and not answer.done():
                 answer.set_exception(AnswerLost(peer, name))
+
+    def moved(self, peer: NodeId) -> None:
+        """The link to ``peer`` ended: who waits for room on it looks for another way."""
         for lane in Lane:
             self.writable(peer, lane)
 

@@ -6,6 +6,7 @@ import logging
 from typing import NamedTuple
 
 from mesh.errors import (
+    AnswerLost,
     BacklogFull,
     BodyInvalid,
     Busy,
@@ -24,7 +25,7 @@ from transport.identity import NodeId
 log = logging.getLogger("gossamer")
 
 NO_HANDLER, FAILED, BUSY, INVALID, BODY = "no-handler", "failed", "busy", "invalid", "body"
-LATE, DISK = "late", "disk"
+LATE, DISK, LOST = "late", "disk", "lost"
 DROPPED = {  # how ``node.dropped`` counts a message that was not handled
     NO_HANDLER: "no handler", FAILED: "handler failed", INVALID: "not a value", BODY: "another body",
     LATE: "handler out of time", DISK: "handler failed",
@@ -73,6 +74,8 @@ def failure(peer: NodeId, name: str, error: str, body: bytes) -> MeshError:
             return NoHandler(peer, name)
         case "busy":
             return Busy(peer, name)
+        case "lost":
+            return AnswerLost(peer, name)
     try:
         words = str(decode_value(body))
     except ValueRefused as wrong:

@@ -123,7 +123,8 @@ class Handler:
 
     async def run(self, what: Message[Any] | Request[Any], limit_s: float) -> Any:
         """What it returns for ``what``. Raises what it raises, ``OutOfTime`` and ``CancelledInside``."""
-        before = handling.set(what)
+        before = handling.get()
+        handling.set(what)
         try:
             async with asyncio.timeout(None if limit_s == inf else limit_s) as scope:
                 result = self.call(what)
@@ -138,7 +139,7 @@ class Handler:
                 raise
             raise CancelledInside("what it awaited was cancelled") from None
         finally:
-            handling.reset(before)
+            handling.set(before)
 
 
 def _body_type(function: Callable[[Any], Any]) -> Any:

@@ -103,7 +103,7 @@ class Handlers:
         self._number += 1
         task = (peer, -self._number if number is None else number)
         self._of_peer[peer] += 1
-        self._running[task] = self._env.spawn(self._until_done(task, work), f"handler {task[1]} for {peer.short}")
+        self._running[task] = self._env.spawn(self._until_done(task, work), f"handler {task[1]}")
 
     async def _until_done(self, task: tuple[NodeId, int], work: Callable[[], Awaitable[None]]) -> None:
         try:

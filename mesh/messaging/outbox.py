@@ -61,9 +61,10 @@ class Outbox:
 
     def __init__(
         self, env: Env, storage: Storage, journal: Journal, config: MessagingConfig, *,
-        send: Callable[[NodeId, Post], bool], is_present: Callable[[NodeId], bool], tell: Callable[[Fact], None],
-        dropped: Counter[str],
+        send: Callable[[NodeId, Post], bool], is_present: Callable[[NodeId], bool],
+        reach: Callable[[NodeId], asyncio.Future[None] | None], tell: Callable[[Fact], None], dropped: Counter[str],
     ) -> None:  # fmt: skip
+        self._reach = reach
         self._env, self._storage, self._journal, self._config = env, storage, journal, config
         self._send, self._is_present, self._tell, self._dropped = send, is_present, tell, dropped
         self._rng = env.rng("outbox")
@@ -231,6 +232,9 @@ class Outbox:
         if not box.letters:
             return
         if not box.sent and self._is_present(peer):
+            if (soon := self._reach(peer)) is not None:
+                soon.add_done_callback(lambda _: self._pump(peer))
+                return
             letter = box.letters[0]
             if self._send(peer, Post(letter.life, letter.number, box.run, letter.body, letter.about)):
                 box.sent, box.bytes_sent = 1, len(letter.body)

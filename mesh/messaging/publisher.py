@@ -32,7 +32,8 @@ class Outlet(Protocol):
 class Publisher:
     """Items of one log, closed into a frame when 256 are there, or 64 KiB, or it is time; at once if urgent.
 
-    A lone message goes with the loop's next turn; after a frame the next one waits until 1 ms has passed.
+    A lone message goes with the loop's next turn; after a frame the next one waits until 1 ms has passed. What comes in
+    the second half of that millisecond waits no more: loops tick in milliseconds, so it would wait for a whole one.
 
     While a neighbour's lane holds ``lane_bytes`` nothing is closed, so frames grow instead of getting more, and what
     waits here is bounded: past ``pending_bytes_max`` a caller waits, fails or drops the oldest, as it chose. A
@@ -91,7 +92,9 @@ class Publisher:
             self._close_frames()
             await self._env.sleep(0)  # a loop that only publishes must not starve those that send
         elif self._timer is None:
-            self._timer = self._env.call_at(max(self._closed_ns + self._linger_ns, self._env.mono()), self._on_time)
+            now = self._env.mono()
+            at = now if self._has_lingered(now) else self._closed_ns + self._linger_ns
+            self._timer = self._env.call_at(at, self._on_time)
 
     def finish(self) -> None:
         """Sign what waits, whatever the lanes hold, and take nothing more."""
@@ -122,7 +125,11 @@ class Publisher:
 
     def _is_due(self, now: int) -> bool:
         full = len(self._items) >= self._items_max or self._bytes >= self._seal_bytes
-        return full or self._is_urgent or now - self._closed_ns >= self._linger_ns
+        return full or self._is_urgent or self._has_lingered(now)
+
+    def _has_lingered(self, now: int) -> bool:
+        """Whether enough time has passed since the last frame."""
+        return (now - self._closed_ns) * 2 >= self._linger_ns
 
     def _is_open(self, now: int) -> bool:
         """Whether somebody has room, and nobody is waited for; who came to be behind, and who no longer is."""

@@ -27,8 +27,14 @@ from mesh.messages import (
     Reply,
     Request,
     Send,
+    StreamEnd,
+    StreamGrant,
+    StreamItem,
+    StreamOpen,
+    StreamStop,
     decode,
     encode,
+    with_hops,
 )
 from transport.base import Env, Lane, Link
 from transport.errors import PeerFault
@@ -42,7 +48,8 @@ NONCE_BYTES = 24
 PURPOSE = b"relay"
 
 CARRIED = (  # what may travel so; the rest is between neighbours
-    Send, Request, Reply, Abandon, Post, Receipt, ConfirmAsk, Durable, DurableAsk,
+    Send, Request, Reply, Abandon, Post, Receipt, StreamOpen, StreamItem, StreamGrant, StreamEnd, StreamStop,
+    ConfirmAsk, Durable, DurableAsk,
 )  # fmt: skip
 
 
@@ -81,10 +88,11 @@ class Relay:
         header = self._header(to, self._identity.id, number)
         box = nonce + bytes(sodium.crypto_aead_xchacha20poly1305_ietf_encrypt(encode(message), header, nonce, key))
         self._note(self._identity.id, number)
-        return self._hand_on(Relayed(to, self._identity.id, number, HOPS_MAX, box), None)
+        message = Relayed(to, self._identity.id, number, HOPS_MAX, box)
+        return self._hand_on(message, encode(message), None)
 
-    def on_message(self, peer: NodeId, message: Relayed) -> None:
-        """``peer`` handed this on. For us: open it; for others: hand it on, once."""
+    def on_message(self, peer: NodeId, message: Relayed, raw: bytes) -> None:
+        """``peer`` handed this on. For us: open it; for others: hand the bytes on as they came, once, one hop less."""
         sender, to = NodeId(message.sender), NodeId(message.to)
         if (message.sender, message.number) in self._seen:
             return  # by another way, or our own in a circle
@@ -95,8 +103,7 @@ class Relay:
             self._dropped["no way on"] += 1
         else:
             self.heard(sender, peer)
-            onward = Relayed(message.to, message.sender, message.number, message.hops - 1, message.box)
-            if not self._hand_on(onward, peer):
+            if not self._hand_on(message, with_hops(raw, message.hops - 1), peer):
                 self._dropped["no way on"] += 1
 
     def _open(self, sender: NodeId, peer: NodeId, message: Relayed) -> None:
@@ -116,9 +123,9 @@ class Relay:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _hand_on(self, message: Relayed, source: NodeId | None) -> bool:
+    def _hand_on(self, message: Relayed, raw: bytes, source: NodeId | None) -> bool:
         """To its receiver, else the way its frames come from, else to everybody. Whether somebody took it."""
-        raw, to = encode(message), NodeId(message.to)
+        to = NodeId(message.to)
         for nearer in (to, self._paths.get(to)):
             if nearer is not None and nearer != source and (link := self._links.get(nearer)) is not None:
                 return link.try_send(Lane.DIRECT, raw)

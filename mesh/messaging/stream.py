@@ -1,78 +1,65 @@
-"""Many answers to one question: an async generator here, an async iterator there, and credit between them.
+"""The reading end of a stream: many answers to one question, with credit, so that a slow reader slows their maker.
 
     StreamOpen   the question; names the handler and how many bytes of items may be sent
-    StreamItem   one answer; they come in order
-    StreamGrant  "in all, you may send this many bytes": absolute, as on a link (RFC 9000 section 4.1)
-    StreamEnd    there are no more, or why not; StreamStop: I want no more
+    StreamItem   one answer; they are numbered from 1 and come in order. Number 0: none, I am still here
+    StreamGrant  "in all, you may send this many bytes", absolute, as on a link (RFC 9000 section 4.1); and what I have
+    StreamEnd    there are no more, and so many there were, or why not; StreamStop: I want no more
 
-A reader that is slow gives credit late, and so the generator waits at its ``yield``: memory is flat at both ends.
+Over a link nothing gets lost but with the link, and so the stream ends with it. Without a link, over others, anything
+may get lost: then the reader says every second what it has, the maker sends again what is missing, and each gives up
+the other after ``SILENCE_S`` without a word. The question itself is never repeated: at most once, as promised.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
-from math import inf
 from typing import Any
 
 from mesh.errors import AnswerLost, HandlerFailed, MeshError
 from mesh.messages import LinkMessage, StreamEnd, StreamGrant, StreamItem, StreamOpen, StreamStop
-from mesh.messaging.context import NOTHING, read_about
-from mesh.messaging.faults import BUSY, FAILED, NO_HANDLER, failure, fault_of, shortened
-from mesh.messaging.handler import CancelledInside, Handler, OutOfTime, Request, handling
-from transport.base import Env, Timer
-from transport.codec import decode_value, encode_value
+from mesh.messaging.faults import failure
+from transport.base import SECOND, Env, Timer
+from transport.codec import decode_value
 from transport.errors import ValueRefused
 from transport.identity import NodeId
 
 WINDOW_BYTES = 256 << 10  # of items on their way to one reader; one item more, so that any value fits
 ITEM_EXTRA = 64  # what an item costs of the window beside its body
-STREAMS_MAX = 1024  # generators at work here at once; the next is answered "busy"
+BEAT_S, SILENCE_S = 1.0, 10.0  # over others: how often each says what it has, and when it gives up (guess)
 
 
-class _Inbox:
+class _Reader:
     """Items that came and were not read yet."""
 
-    __slots__ = ("arrived", "end", "filled", "granted", "items", "name", "peer", "taken")
+    __slots__ = ("arrived", "beat", "end", "filled", "granted", "have", "heard", "is_far", "items", "name", "peer",
+                 "taken")  # fmt: skip
 
-    def __init__(self, peer: NodeId, name: str) -> None:
-        self.peer, self.name = peer, name
+    def __init__(self, peer: NodeId, name: str, is_far: bool) -> None:
+        self.peer, self.name, self.is_far = peer, name, is_far
         self.items: deque[bytes] = deque()
         self.filled = asyncio.Event()
         self.end: MeshError | StopAsyncIteration | None = None
-        self.arrived = self.taken = 0
+        self.arrived = self.taken = self.have = self.heard = 0
         self.granted = WINDOW_BYTES
+        self.beat: Timer | None = None
 
     def finish(self, end: MeshError | StopAsyncIteration) -> None:
         self.end = self.end or end
         self.filled.set()
 
 
-class _Outbox:
-    """How far one generator of ours may send."""
-
-    __slots__ = ("allowed", "room", "sent", "task")
-
-    task: Timer
-
-    def __init__(self, allowed: int) -> None:
-        self.allowed, self.sent = allowed, 0
-        self.room = asyncio.Event()
-
-
 class Streams:
-    """One node's streams, those it reads and those it feeds. ``queue`` waits for room on a link and then sends."""
+    """The streams one node reads. ``ask`` waits for a way to a peer and for room on it, and then sends."""
 
     def __init__(
-        self, env: Env, handlers: dict[str, Handler], *, queue: Callable[[NodeId, LinkMessage], Awaitable[None]],
-        send: Callable[[NodeId, LinkMessage], bool], on_fault: Callable[[NodeId, str], None], dropped: Counter[str],
+        self, env: Env, *, ask: Callable[[NodeId, LinkMessage], Awaitable[None]],
+        send: Callable[[NodeId, LinkMessage], bool], is_near: Callable[[NodeId], bool],
+        on_fault: Callable[[NodeId, str], None],
     ) -> None:  # fmt: skip
-        self._env, self._handlers, self._queue, self._send, self._on_fault = env, handlers, queue, send, on_fault
-        self._dropped = dropped
-        self._reading: dict[int, _Inbox] = {}
-        self._feeding: dict[tuple[NodeId, int], _Outbox] = {}
+        self._env, self._ask, self._send, self._is_near, self._on_fault = env, ask, send, is_near, on_fault
+        self._reading: dict[int, _Reader] = {}
         self._number = 0
 
     # -- the reader's side -------------------------------------------------------------------------------------------
@@ -82,128 +69,96 @@ class Streams:
         too. Closing it, or dropping it, ends the generator there."""
         self._number += 1
         number = self._number
-        inbox = self._reading[number] = _Inbox(peer, name)
+        reader = self._reading[number] = _Reader(peer, name, False)
+        is_open = False
         try:
-            await self._queue(peer, StreamOpen(number, name, inbox.granted, body, about))
+            await self._ask(peer, StreamOpen(number, name, reader.granted, body, about))
+            is_open = True
+            if not self._is_near(peer):
+                reader.is_far, reader.heard = True, self._env.mono()
+                self._beat(number)
             while True:
-                while not inbox.items:
-                    if isinstance(inbox.end, StopAsyncIteration):
+                while not reader.items:
+                    if isinstance(reader.end, StopAsyncIteration):
                         return
-                    if inbox.end is not None:
-                        raise inbox.end
-                    inbox.filled.clear()
-                    await inbox.filled.wait()
-                item = inbox.items.popleft()
+                    if reader.end is not None:
+                        raise reader.end
+                    reader.filled.clear()
+                    await reader.filled.wait()
+                item = reader.items.popleft()
                 try:
                     value = decode_value(item)
                 except ValueRefused as wrong:
                     raise HandlerFailed(peer, name, f"its answer is no value: {wrong}") from None
-                self._taken(number, inbox, len(item) + ITEM_EXTRA)
+                self._taken(number, reader, len(item) + ITEM_EXTRA)
                 yield value
         finally:
             del self._reading[number]
-            if inbox.end is None:
+            if reader.beat is not None:
+                reader.beat.cancel()
+            if is_open and (reader.is_far or reader.end is None):
                 self._send(peer, StreamStop(number))
 
-    def _taken(self, number: int, inbox: _Inbox, size: int) -> None:
-        inbox.taken += size
-        if inbox.taken + WINDOW_BYTES - inbox.granted >= WINDOW_BYTES // 4:
-            inbox.granted = inbox.taken + WINDOW_BYTES
-            self._send(inbox.peer, StreamGrant(number, inbox.granted))
+    def _taken(self, number: int, reader: _Reader, size: int) -> None:
+        reader.taken += size
+        if reader.taken + WINDOW_BYTES - reader.granted >= WINDOW_BYTES // 4:
+            reader.granted = reader.taken + WINDOW_BYTES
+            self._grant(number, reader)
 
-    # -- the link's side ---------------------------------------------------------------------------------------------
+    def _grant(self, number: int, reader: _Reader) -> None:
+        self._send(reader.peer, StreamGrant(number, reader.granted, reader.have))
 
-    def on_message(self, peer: NodeId, message: StreamOpen | StreamItem | StreamGrant | StreamEnd | StreamStop) -> None:
-        """A stream's message came from ``peer``."""
+    def _beat(self, number: int) -> None:
+        """Over others: say what is here, and give up who says nothing for long."""
+        reader = self._reading[number]
+        now = self._env.mono()
+        if now - reader.heard > SILENCE_S * SECOND:
+            reader.finish(AnswerLost(reader.peer, reader.name))
+        if reader.end is None:
+            self._grant(number, reader)
+            reader.beat = self._env.call_at(now + int(BEAT_S * SECOND), lambda: self._beat(number))
+
+    # -- the maker's side --------------------------------------------------------------------------------------------
+
+    def on_message(self, peer: NodeId, message: StreamItem | StreamEnd) -> None:
+        """An answer came from ``peer``."""
+        reader = self._reading.get(message.number)
+        if reader is None or reader.peer != peer:
+            if not self._is_near(peer):
+                self._send(peer, StreamStop(message.number))  # our word that we want no more got lost
+            return
+        reader.heard = self._env.mono()
+        if reader.end is not None:
+            return
         match message:
-            case StreamOpen():
-                self._on_open(peer, message)
-            case StreamItem(number, body):
-                if (inbox := self._inbox(peer, number)) is not None:
-                    if inbox.arrived >= inbox.granted:
-                        self._on_fault(peer, "a stream keeps to its credit")
-                        return
-                    inbox.arrived += len(body) + ITEM_EXTRA
-                    inbox.items.append(body)
-                    inbox.filled.set()
-            case StreamEnd(number, error, body):
-                if (inbox := self._inbox(peer, number)) is not None:
-                    inbox.finish(failure(peer, inbox.name, error, body) if error else StopAsyncIteration())
-            case StreamGrant(number, total):
-                if (outbox := self._feeding.get((peer, number))) is not None and total > outbox.allowed:
-                    outbox.allowed = total
-                    outbox.room.set()
-            case StreamStop(number):
-                if (outbox := self._feeding.get((peer, number))) is not None:
-                    outbox.task.cancel()
+            case StreamItem(_, body, seq):
+                self._on_item(message.number, reader, body, seq)
+            case StreamEnd(_, error, body, count):
+                if error:
+                    reader.finish(failure(peer, reader.name, error, body))
+                elif reader.have == count or not reader.is_far:
+                    reader.finish(StopAsyncIteration())
 
-    def _inbox(self, peer: NodeId, number: int) -> _Inbox | None:
-        inbox = self._reading.get(number)
-        return inbox if inbox is not None and inbox.peer == peer and inbox.end is None else None
-
-    def _on_open(self, peer: NodeId, message: StreamOpen) -> None:
-        number, handler = message.number, self._handlers.get(message.name)
-        if (peer, number) in self._feeding:
-            self._on_fault(peer, "a stream has a number of its own")
-        elif len(self._feeding) >= STREAMS_MAX:
-            self._send(peer, StreamEnd(number, BUSY, b"\xc0"))
-        elif handler is None or not handler.is_stream:
-            self._send(peer, StreamEnd(number, NO_HANDLER, b"\xc0"))
-        else:
-            outbox = self._feeding[peer, number] = _Outbox(message.credit)
-            outbox.task = self._env.spawn(
-                self._feed(peer, message, handler, outbox), f"stream {number} to {peer.short}"
-            )
-
-    async def _feed(self, peer: NodeId, message: StreamOpen, handler: Handler, outbox: _Outbox) -> None:
-        number = message.number
-        error, words, context, scope = "", "", NOTHING, None
-        try:
-            context = read_about(message.about)
-            request = Request(handler.check(decode_value(message.body)), peer, inf, context)
-            handling.set(request)
-            async with asyncio.timeout(handler.timeout) as scope, aclosing(handler.call(request)) as values:
-                async for value in values:
-                    await self._feed_one(peer, number, outbox, encode_value(value))
-        except MeshError as wrong:  # the link is gone, or the handler's own calls failed: tell whoever still listens
-            error, words = FAILED, shortened(f"{type(wrong).__name__}: {wrong}")
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            error, words = FAILED, str(CancelledInside("what it awaited was cancelled"))
-        except Exception as wrong:  # noqa: BLE001 - a user's handler may raise anything; the reader is told
-            is_late = scope is not None and scope.expired()
-            told = OutOfTime(handler.timeout or 0.0) if is_late else wrong
-            error, words = fault_of(told, f"the stream {message.name!r} of {peer.short}", context)
-        finally:
-            self._feeding.pop((peer, number), None)
-        end = StreamEnd(number, error, encode_value(words))
-        try:
-            await self._queue(peer, end)  # behind the items, in the same lane
-        except MeshError:
-            self._dropped["stream lost"] += 1  # the link ended: the reader learns that by itself
-
-    async def _feed_one(self, peer: NodeId, number: int, outbox: _Outbox, item: bytes) -> None:
-        while outbox.sent >= outbox.allowed:
-            outbox.room.clear()
-            await outbox.room.wait()
-        outbox.sent += len(item) + ITEM_EXTRA
-        await self._queue(peer, StreamItem(number, item))
+    def _on_item(self, number: int, reader: _Reader, body: bytes, seq: int) -> None:
+        if reader.is_far and seq != reader.have + 1:
+            return  # none, or again, or one before it is missing: the next beat says what is here
+        if reader.arrived >= reader.granted:
+            self._on_fault(reader.peer, "a stream keeps to its credit")
+            return
+        reader.have = seq
+        reader.arrived += len(body) + ITEM_EXTRA
+        reader.items.append(body)
+        reader.filled.set()
 
     # -- ends --------------------------------------------------------------------------------------------------------
 
     def lost(self, peer: NodeId) -> None:
-        """The link to ``peer`` ended: readers are told, generators that worked for it are closed."""
-        for inbox in list(self._reading.values()):
-            if inbox.peer == peer:
-                inbox.finish(AnswerLost(peer, inbox.name))
-        for key in [key for key in self._feeding if key[0] == peer]:
-            self._feeding[key].task.cancel()
+        """The link to ``peer`` ended: readers are told."""
+        for reader in list(self._reading.values()):
+            if reader.peer == peer and not reader.is_far:
+                reader.finish(AnswerLost(peer, reader.name))
 
     def close(self) -> None:
         """End them all."""
-        for inbox in self._reading.values():
-            inbox.finish(AnswerLost(inbox.peer, inbox.name))
-        for outbox in list(self._feeding.values()):
-            outbox.task.cancel()
+        for reader in self._reading.values():
+            reader.finish(AnswerLost(reader.peer, reader.name))

@@ -58,6 +58,12 @@ class LinkClosed(Struct, frozen=True):
     cause: str
 
 
+class Wanted(Struct, frozen=True):
+    """There is a message for ``member``: a link to it is worth a dial."""
+
+    member: NodeId
+
+
 class DialRefused(Struct, frozen=True):
     """Every known address of ``member`` was dialled. ``refused``: all hosts answered that nobody listens there."""
 
@@ -151,9 +157,8 @@ class Leave(Struct, frozen=True):
 
 
 Event: TypeAlias = (
-    Started | LinkUp | LinkClosed | DialRefused | Received | Heard | Arriving | Held | PushRefused | Served
-    | Repeated | Gap
-    | Forked | TimerFired | LoopLate | Leave
+    Started | LinkUp | LinkClosed | Wanted | DialRefused | Received | Heard | Arriving | Held | PushRefused | Served
+    | Repeated | Gap | Forked | TimerFired | LoopLate | Leave
 )  # fmt: skip
 
 # -- effects: what is to be done -------------------------------------------------------------------------------------

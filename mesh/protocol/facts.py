@@ -141,12 +141,39 @@ class LogRenewed(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class WritesRefused(Fact):
+    """``origin`` was retired; what it wrote to ``stream`` beyond the end of its log, lastly ``first`` to ``last``, was
+    not taken in. Its owner is told the same by its own node."""
+
+    name: ClassVar[str] = "log.refused"
+    level: ClassVar[str] = "warning"
+    stream: str
+    origin: Origin
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
 class StateLost(Fact):
-    """The disk refused: local writes of ``stream`` from ``first`` to ``last`` were taken back."""
+    """Local writes of ``stream`` from ``first`` to ``last`` were taken back: the disk refused them, or their log was
+    retired before anybody took them in."""
 
     name: ClassVar[str] = "state.lost"
     level: ClassVar[str] = "error"
     stream: str
+    first: int
+    last: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WritesLost(Fact):
+    """Own writes of ``stream``, durable here, cannot become part of what the others hold; they are kept aside."""
+
+    name: ClassVar[str] = "writes.lost"
+    level: ClassVar[str] = "error"
+    stream: str
+    origin: Origin
     first: int
     last: int
     reason: str

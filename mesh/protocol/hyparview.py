@@ -33,6 +33,7 @@ from mesh.protocol.effects import (
     SetTimer,
     Started,
     TimerFired,
+    Wanted,
 )  # fmt: skip
 from mesh.protocol.facts import LinkLost, LinkOpened
 from mesh.protocol.members import MemberChanged, MemberForgotten, State
@@ -40,7 +41,7 @@ from transport.base import MILLISECOND, SECOND
 from transport.identity import NodeId
 
 Event: TypeAlias = (
-    Started | LinkUp | LinkClosed | Received | TimerFired | Leave | MemberChanged | MemberForgotten
+    Started | LinkUp | LinkClosed | Wanted | Received | TimerFired | Leave | MemberChanged | MemberForgotten
 )  # fmt: skip
 
 DUTY = ("overlay", "duty")
@@ -122,6 +123,12 @@ class HyParView:
             return self.size - 1
         return min(self._config.active_max, max(self._config.active_min, math.ceil(math.log(self.size)) + 2))
 
+    def may_dial(self, member: NodeId) -> bool:
+        """Whether one more link, to ``member``, is worth it: this node has all it needs, and nobody is let go of for
+        it, here or, most likely, there."""
+        is_present = member in self._peers and self._peers[member].state.is_present
+        return is_present and self._lacks(member) and self.target <= len(self.links) < self._config.active_max
+
     def cause(self, peer: NodeId, cause: str) -> str:
         """Why a link really ended: what ``peer`` said before it closed weighs more than that it closed."""
         return self._goodbyes.get(peer, cause) if cause == "closed" else cause
@@ -144,6 +151,8 @@ class HyParView:
                 return self._on_link_up(peer, now)
             case LinkClosed(peer, cause):
                 return self._on_link_closed(peer, cause, now)
+            case Wanted(member):
+                return self._dial(member) if self.may_dial(member) else []
             case MemberChanged(member, _, state, addresses):
                 return self._on_member(member, state, addresses, now)
             case MemberForgotten(member):
@@ -186,7 +195,7 @@ class HyParView:
         self.links[peer] = None
         self._goodbyes.pop(peer, None)
         self._passive.pop(peer, None)
-        return [Emit(LinkOpened(peer)), CancelTimer(("overlay", "dial", peer)), *self._evict()]
+        return [Emit(LinkOpened(peer)), CancelTimer(("overlay", "dial", peer)), *self._evict(peer)]
 
     def _on_link_closed(self, peer: NodeId, cause: str, now: int) -> list[Effect]:
         self._goodbyes.pop(peer, None)
@@ -245,11 +254,13 @@ class HyParView:
         self._peers[member].wished = True
         return [Connect(member, self._peers[member].addresses)]
 
-    def _evict(self) -> list[Effect]:
-        """Above the hard limit, let go of links at random, down to the active view's size."""
+    def _evict(self, newcomer: NodeId) -> list[Effect]:
+        """Above the hard limit, let go of links at random, down to the active view's size; never of the newest, which
+        somebody wanted (the paper drops before it adds), and which may be lost before its goodbye is read."""
         if self.is_full_mesh or len(self.links) <= self._config.links_max:
             return []
-        chosen = self._rng.sample(list(self.links), len(self.links) - self._config.active_max)
+        others = [peer for peer in self.links if peer != newcomer]
+        chosen = self._rng.sample(others, len(self.links) - self._config.active_max)
         out: list[Effect] = []
         for peer in chosen:
             if each := self._peers.get(peer):

@@ -11,7 +11,9 @@ half way. For that a node *listens* to ``tellers`` of its links, the next ones i
 by somebody, and a write costs n - 1 payloads and ``tellers`` * n small messages at most. Whoever lacks a link in a full
 mesh listens to all, and compares what it holds when it begins to.
 
-Door left open: re-optimisation of trees by measured latency (research 2.5) would live in ``_is_eager``'s overrides.
+Who brought a frame first stays the parent in that origin's tree, so a fresh tree is one of shortest paths. It is kept
+so (the paper's section 3.8, by time instead of hops): a peer whose *ihave* comes clearly before the payload, twice
+running, takes the parent's place. Above a full mesh nodes listen to their links in turn, so that each gets to say so.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ from mesh.protocol.effects import (
     TimerFired,
 )  # fmt: skip
 from mesh.protocol.logs import Logs
-from transport.base import MILLISECOND
+from transport.base import MILLISECOND, SECOND
 from transport.identity import NodeId, Origin
 
 Event: TypeAlias = (
@@ -60,6 +62,8 @@ class PlumtreeConfig:
     ihave_every_ms: int = 50  # … and under steady writing that rarely: four times fewer at 100 writes/s
     tellers: int = 2  # links a node of a full mesh listens to: one may be the very link that is cut
     tellers_apart: int = 3  # above a full mesh, where the others may be further down the same tree
+    listen_turn_s: float = 10.0  # above a full mesh the next ones are listened to after so long
+    swap_ms: int = 10  # guess: an ihave so much before the payload shows a faster way; it had waited itself, too
     listen_ms: int = 300  # how long links must have been missing, so that a start is not all talk
     graft_rtts: int = 3  # research 2.5: the eager copy gets that long to arrive by itself
     graft_floor_ms: int = 20  # on a LAN three round trips are less than a busy interpreter's pause
@@ -83,8 +87,11 @@ class Plumtree:
         self._trees: dict[Origin, dict[NodeId, bool]] = {}  # origin -> peer -> eager; what differs from the default
         self._sources: dict[Slot, NodeId] = {}  # who brought the newest frame of a log first
         self._behind: dict[NodeId, dict[Slot, None]] = {}  # missed a push: pushing on would only make gaps
+        self._fresh: dict[NodeId, None] = {}  # linked, and not heard yet what it holds of our own logs
         self._pending: dict[NodeId, dict[Slot, None]] = {}  # to be told by the next ihave
-        self._waits: dict[Slot, None] = {}  # graft timers set
+        self._waits: dict[Slot, tuple[NodeId, int]] = {}  # graft timers set: who told of it first, and when
+        self._faster: dict[Origin, NodeId] = {}  # whose ihave came clearly before the payload last time
+        self._turn = 0  # how often whom to listen to was chosen in turn
         self._tellers: dict[NodeId, None] = {}  # whom this node listens to
         self._listeners: dict[NodeId, None] = {}
         self._listening = False  # the timer is set
@@ -108,6 +115,7 @@ class Plumtree:
             case LinkUp(peer):
                 self._links[peer] = None
                 self._behind[peer] = {}
+                self._fresh[peer] = None
                 return self.listen_anew()
             case LinkClosed(peer):
                 return self._on_link_closed(peer)
@@ -149,6 +157,7 @@ class Plumtree:
     def _on_link_closed(self, peer: NodeId) -> list[Effect]:
         self._links.pop(peer, None)
         self._behind.pop(peer, None)
+        self._fresh.pop(peer, None)
         self._pending.pop(peer, None)
         self._tellers.pop(peer, None)
         self._listeners.pop(peer, None)
@@ -160,12 +169,18 @@ class Plumtree:
     def _on_forked(self, origin: Origin) -> list[Effect]:
         self._trees.pop(origin, None)
         out: list[Effect] = [CancelTimer(_graft_timer(slot)) for slot in self._waits if slot.origin == origin]
-        self._waits = {slot: None for slot in self._waits if slot.origin != origin}
+        self._waits = {slot: each for slot, each in self._waits.items() if slot.origin != origin}
+        self._faster.pop(origin, None)
         self._sources = {slot: peer for slot, peer in self._sources.items() if slot.origin != origin}
         for table in (self._pending, self._behind):
             for peer, slots in table.items():
                 table[peer] = {slot: None for slot in slots if slot.origin != origin}
         return out
+
+    def compared(self, peer: NodeId) -> None:
+        """``peer`` has said what it holds. Until then nothing of our own was pushed to it: it may know another history
+        of our log, when this disk is a restored backup."""
+        self._fresh.pop(peer, None)
 
     def forget(self, slot: Slot) -> None:
         """A transient log is no longer kept here; nothing of it is remembered. Its graft timer may still ring."""
@@ -195,14 +210,17 @@ class Plumtree:
             self._sources[slot] = source
         out: list[Effect] = []
         if slot in self._waits and next(self._logs.holders(slot), None) is None:
-            del self._waits[slot]
+            teller, told = self._waits.pop(slot)
             out.append(CancelTimer(_graft_timer(slot)))
+            if source is not None and not self._is_full_mesh():
+                out += self._compare(slot, source, teller, now - told)
         eager: list[NodeId] = []
         lazy: list[NodeId] = []
+        is_own = slot.origin.node == self.me and not slot.stream.startswith(TRANSIENT)
         for peer in self._links:
             if peer in (source, slot.origin.node) or self._logs.knows(peer, slot) >= seq:
                 continue  # it has it
-            is_behind = slot in self._behind[peer]
+            is_behind = slot in self._behind[peer] or (is_own and peer in self._fresh)
             if size > 0 and not is_behind and self._is_eager(slot.origin, peer):
                 eager.append(peer)
             elif size == 0 or is_behind or peer in self._listeners:
@@ -210,6 +228,20 @@ class Plumtree:
         if eager:
             out.append(Push(tuple(eager)))
         return out + self._note(lazy, slot, now)
+
+    def _compare(self, slot: Slot, source: NodeId, teller: NodeId, earlier_ns: int) -> list[Effect]:
+        """``teller`` had the frame so much before ``source`` brought it: the second time running it takes its place."""
+        origin = slot.origin
+        if teller == source or teller not in self._links or earlier_ns < self._config.swap_ms * MILLISECOND:
+            self._faster.pop(origin, None)
+            return []
+        if self._faster.get(origin) != teller:
+            if len(self._faster) >= self._config.origins_max:
+                del self._faster[next(iter(self._faster))]
+            self._faster[origin] = teller
+            return []
+        del self._faster[origin]
+        return [Send(teller, Graft(slot.stream, origin, self._logs.head(slot).seq)), Send(source, Prune(origin))]
 
     def _note(self, peers: list[NodeId], slot: Slot, now: int) -> list[Effect]:
         """Tell these peers of ``slot`` with the next ihave."""
@@ -255,7 +287,7 @@ class Plumtree:
     def _on_message(self, peer: NodeId, message: LinkMessage, now: int) -> list[Effect]:
         match message:
             case IHave(entries):
-                return self._on_ihave(peer, entries)
+                return self._on_ihave(peer, entries, now)
             case Graft(stream, origin, after):
                 slot = Slot(stream, Origin(origin))
                 self._set(slot.origin, peer, True)
@@ -278,12 +310,12 @@ class Plumtree:
         self._behind[peer][slot] = None
         return [Serve(peer, slot, after)]
 
-    def _on_ihave(self, peer: NodeId, entries: list[Have]) -> list[Effect]:
+    def _on_ihave(self, peer: NodeId, entries: list[Have], now: int) -> list[Effect]:
         out: list[Effect] = []
         for entry in entries:
             slot = Slot(entry.stream, Origin(entry.origin))
             if self._logs.claim(peer, slot, entry.seq) and slot not in self._waits:
-                self._waits[slot] = None
+                self._waits[slot] = peer, now
                 out.append(SetTimer(_graft_timer(slot), self._patience(peer)))
         return out
 
@@ -320,20 +352,31 @@ class Plumtree:
 
     def _listen(self) -> list[Effect]:
         self._listening = False
+        again: list[Effect] = []
         if self._is_short():
             chosen = list(self._links)
+        elif self._is_full_mesh():
+            # Of two, one writes what the other hears: nobody is left to tell.
+            chosen = self._next_links(self._config.tellers) if len(self._links) > 1 else []
         else:
-            count = self._config.tellers if self._is_full_mesh() else self._config.tellers_apart
-            ring = sorted(self._links)
-            chosen = ([each for each in ring if each > self.me] + [each for each in ring if each < self.me])[:count]
-            if self._is_full_mesh() and len(ring) == 1:
-                chosen = []  # of two, one writes what the other hears: nobody is left to tell
+            chosen = self._next_links(self._config.tellers_apart)
+            self._turn += 1
+            again = [SetTimer(LISTEN, int(self._config.listen_turn_s * SECOND))]
         out: list[Effect] = [Send(peer, Listen(False)) for peer in self._tellers if peer not in chosen]
         for peer in chosen:
             if peer not in self._tellers:
                 out += [Send(peer, Listen(True)), Send(peer, Digest(self._logs.digest(), ask=False))]
         self._tellers = dict.fromkeys(chosen)
-        return out
+        return out + again
+
+    def _next_links(self, count: int) -> list[NodeId]:
+        """The next links after this node in the order of keys; above a full mesh each turn goes on from the last."""
+        ring = sorted(self._links)
+        after = [each for each in ring if each > self.me] + [each for each in ring if each < self.me]
+        if len(after) <= count:
+            return after
+        first = 0 if self._is_full_mesh() else self._turn * count % len(after)
+        return (after + after)[first : first + count]
 
     def _on_listen(self, peer: NodeId, on: bool, now: int) -> list[Effect]:
         """Repair compares the logs that last; of transient ones it is told here."""

@@ -50,6 +50,7 @@ from mesh.protocol.effects import (
     Slot,
     Started,
     TimerFired,
+    Wanted,
 )  # fmt: skip
 from mesh.protocol.hyparview import HyParView, HyParViewConfig
 from mesh.protocol.logs import Logs
@@ -170,6 +171,8 @@ class Stack:
                 return [*out, *self.tree.handle(event, now), *self.repair.handle(event, now)]
             case LoopLate():
                 return [*self._swim(event, now), *self.repair.handle(event, now)]
+            case Wanted():
+                return self.overlay.handle(event, now)
             case DialRefused():
                 return self._swim(event, now)
             case Arriving():
@@ -202,6 +205,8 @@ class Stack:
             case IHave() | Graft() | Prune() | Listen() | Want():
                 return [*self._swim(Heard(peer), now), *self.tree.handle(event, now), *self.repair.watch()]
             case Digest() | Vector():
+                if not isinstance(message, Digest) or message.hash == self.logs.digest():
+                    self.tree.compared(peer)
                 return [*self._swim(Heard(peer), now), *self.repair.handle(event, now)]
             case Shuffle() | Disconnect():
                 return [*self._swim(Heard(peer), now), *self.overlay.handle(event, now)]

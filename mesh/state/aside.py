@@ -56,6 +56,10 @@ class Aside:
         self._blocked[frame.origin] = actor, seq
         return True
 
+    def needed(self, actor: str) -> int:
+        """Up to where blocked frames wait for ``actor``'s operations; 0: none does."""
+        return max((seq for other, seq in self._blocked.values() if other == actor), default=0)
+
     def freed(self, actor: str, seq: int) -> list[Origin]:
         """Whose blocked frame may go on, now that ``actor``'s operations up to ``seq`` are here."""
         if not self._blocked:

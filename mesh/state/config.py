@@ -24,6 +24,7 @@ class StateConfig:
     durable_slow_s: float = 60.0  # … and how seldom at last, while the answers allow no folding
     lease_s: float = 7 * 86400.0  # a member silent for longer no longer holds back folding or confirmations
     diskless_lease_s: float = 60.0  # the same for a member without disk, once it is down: it comes back empty
+    tend_every_s: float = 300.0  # how often what removals left behind is looked after (guess: nobody waits for it)
     clock_ahead_max_s: float = 3600.0  # stamps further ahead of our wall clock are reported, never refused
     spaces_max: int = 1024
     origins_max: int = 65_536  # logs of one space

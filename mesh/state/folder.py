@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from crdt import LogClosed
 from mesh.protocol.effects import Head, Held
 from mesh.state import records
 from mesh.state.folding import Snapshot, fold, load
@@ -134,10 +135,20 @@ class Folder:
         self._unsaved = raw
         self._room.journal.append([(records.BASE, self._key, raw)], cuts, saved=done, lost=None if saved else lost)
 
+    @property
+    def is_free(self) -> bool:
+        """Whether no fold is under way and the base is on disk."""
+        return not self.is_folding and self._unsaved is None
+
+    def rebase(self, snapshot: Snapshot) -> None:
+        """Let the logs begin above ``snapshot``, which is this document as it stands."""
+        self._base_changed = True
+        self._rebase(snapshot, snapshot.seal(self._room.identity, self._room.mesh))
+
     def may_fold(self) -> bool:
         """Whether there is enough above the floors, and the base they stand on is on disk. Cheap: asked after every
         commit."""
-        return not self.is_folding and self._unsaved is None and self._is_worth(self.frames, self.bytes)
+        return self.is_free and self._is_worth(self.frames, self.bytes)
 
     def _is_worth(self, frames: int, size: int) -> bool:
         """Whether folding so much is worth its price, which grows with the base: it is loaded and written anew."""
@@ -174,7 +185,14 @@ class Folder:
                     return
         for origin, stub in grown:
             self._replica.writer.seen(origin, stub.last)
-        events = self._replica.doc.join(snapshot.state, events=bool(self._replica.on_events))
+        doc, watched = self._replica.doc, bool(self._replica.on_events)
+        try:
+            events = doc.join(snapshot.state, events=watched)
+        except LogClosed as beyond:
+            if self._replica.closings.is_closed(peer):
+                self._replica.closings.told(beyond)
+                return
+            events = doc.join(snapshot.state, events=watched, admitted=True)  # whose log is open vouches for it
         base = self._replica.base()
         stubs = dict(base.stubs)
         stubs.update({origin: stub for origin, stub in snapshot.stubs.items()
@@ -182,7 +200,7 @@ class Folder:
         state = snapshot.state
         if base.state:
             below = load(base.state, "join")
-            below.join(snapshot.state, events=False)
+            below.join(snapshot.state, events=False, admitted=True)
             state = below.snapshot()
         joined = Snapshot(self._replica.name, stubs, state)
         self._base_changed = True
@@ -209,6 +227,7 @@ class Folder:
         self._replica.emit(events)
         for log, head in zip(logs, heads, strict=True):
             self._replica.retry([log.slot.origin, *self._replica.aside.freed(log.actor, head.seq)])
+        self._replica.closings.look()
 
 
 def _first_bytes(frames: Iterator[bytes], bytes_max: int) -> list[bytes]:

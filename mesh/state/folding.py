@@ -129,7 +129,7 @@ class Replay:
             return False  # of a newer version, or written by a bug: it must not keep a node from starting
         if missing_cause(changes, self.seqs) is not None:
             return False
-        self.document.apply(changes, events=False)
+        self.document.apply(changes, events=False, admitted=True)
         self.seqs[actor] = frame.last
         return True
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mesh.messages import Evidence, Want
-from mesh.protocol.effects import Forked
+from mesh.protocol.effects import Forked, Head, Held
 from mesh.protocol.facts import LogForked
 from mesh.state import records
 from mesh.state.journal import nothing
 from mesh.state.log import Log
 from mesh.state.room import Room
-from transport.base import Lane
-from transport.frame import SignedFrame, parse_stub
+from transport.base import SECOND, Lane
+from transport.frame import SignedFrame, parse, parse_stub
 from transport.identity import NodeId, Origin
 
 if TYPE_CHECKING:
     from mesh.state.replica import Replica
+
+DOUBT_NS = 10 * SECOND  # a peer that holds another history of our log is asked for it, and serves it in far less
 
 
 class Forks:
@@ -45,11 +47,72 @@ class Forks:
         """``frame`` is genuine and not of the history held. Proof are two frames after one common predecessor."""
         held = log.frame_over(self._room.storage, frame.first)
         if held is not None and held.previous == frame.previous and held.first == frame.first:
-            self.prove(log, frame.first, held.stub(), frame.stub())
+            if self._is_ours_alone(log):
+                self._withdraw(log, frame.first)
+                self._replica.offer(frame, peer)
+            else:
+                self.prove(log, frame.first, held.stub(), frame.stub())
         elif peer is not None and (log.slot.origin, peer) not in self._asked:
             # The branches parted earlier: let the peer serve its own, and they will meet at the fork.
             self._asked.add((log.slot.origin, peer))
             self._room.send(peer, Want(self._replica.name, log.slot.origin, log.floor.seq), Lane.CONTROL)
+
+    # -- our own -------------------------------------------------------------------------------------------------------
+
+    def doubt(self, log: Log, seq: int, head: bytes, peer: NodeId) -> None:
+        """``peer`` holds one of our own logs up to ``seq``, with this chain head. When that is not our history of it,
+        this disk is a backup that was written to where nobody could be reached: nothing of that log leaves this node
+        until the peer has shown its frames, or ``DOUBT_NS`` is over (a member can say anything).
+
+        Only until a peer's history agreed with what this disk brought: from then on, a second one is equivocation.
+        """
+        if not log.brought or log.fork or seq <= log.floor.seq or not self._is_ours_alone(log):
+            return
+        if seq <= log.saved.seq and self._is_history(log, Head(seq, head)):
+            if seq >= log.brought:
+                log.is_doubted, log.brought = False, 0
+            return
+        if not log.is_doubted:
+            log.is_doubted = True
+            self._room.env.call_at(self._room.env.mono() + DOUBT_NS, lambda: self._believe(log))
+        if seq <= log.saved.seq:
+            self._room.send(peer, Want(self._replica.name, log.slot.origin, log.floor.seq), Lane.CONTROL)
+
+    def _is_history(self, log: Log, head: Head) -> bool:
+        if head.seq == log.saved.seq:
+            return head.hash == log.saved.hash
+        held = log.frame_over(self._room.storage, head.seq)
+        return held is not None and (held.last, held.digest) == (head.seq, head.hash)
+
+    def _believe(self, log: Log) -> None:
+        """Nobody showed another history of it."""
+        if log.is_doubted:
+            log.is_doubted, log.brought = False, 0
+            self._room.feed(Held(log.slot, 0, log.head, None, 0))  # who asked meanwhile is told that there is some
+
+    def _is_ours_alone(self, log: Log) -> bool:
+        """Whether the history held here may be one that nobody else has seen. Once: if there is a third, one was."""
+        origin = log.slot.origin
+        return origin.node == self._room.identity.id and not self._replica.lost.has(origin)
+
+    def _withdraw(self, log: Log, seq: int) -> None:
+        """Others hold another history of our own log from ``seq`` on, and it is theirs that stays: ours was written to
+        a restored backup. It is kept aside for the application, and writing goes on in a new log."""
+        writer, storage = self._replica.writer, self._room.storage
+        reason = "this disk is an older copy, which was written to apart from the others"
+        if log is writer.own:
+            writer.take_back("peers hold another history of this log", reason)
+        cut = log.head_before(storage, seq)
+        frames = [parse(raw) for raw in log.frames_after(storage, cut.seq, log.saved.seq)]
+        log.head, log.saved = cut, min(log.saved, cut)
+        log.unsaved = {first: frame for first, frame in log.unsaved.items() if first <= cut.seq}
+        log.is_doubted, log.brought = False, 0
+        self._replica.lost.keep(log.slot, frames, reason)
+        self._replica.aside.drop(log.slot.origin, since=seq)
+        writer.rebuild()
+        self._room.feed(Held(log.slot, 0, log.head, None, 0))
+
+    # -- proofs --------------------------------------------------------------------------------------------------------
 
     def prove(self, log: Log, seq: int, one: bytes, other: bytes) -> None:
         """Keep the proof, drop the log's changes from ``seq`` on, accept no more of them, tell everyone.
@@ -61,6 +124,9 @@ class Forks:
             return
         room, slot = self._room, log.slot
         cut = log.head_before(room.storage, seq)
+        if slot.origin.node == room.identity.id:
+            ours = [parse(raw) for raw in log.frames_after(room.storage, cut.seq, log.saved.seq)]
+            self._replica.lost.keep(slot, ours, "its log has two histories, and is dropped from there on by all")
         log.fork = self.at[log.actor] = seq
         one, other = sorted((one, other))
         proof = self._proofs[slot.origin] = Evidence(one, other)

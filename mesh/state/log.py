@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from mesh.protocol.effects import Head, Slot
 from mesh.state import records
 from transport.base import Storage
-from transport.frame import GENESIS, SignedFrame, parse
+from transport.frame import GENESIS, SignedFrame, parse, span_of
 
 BOTTOM = Head(0, GENESIS)
 
@@ -17,16 +17,23 @@ class Log:
 
     floor <= saved <= head. Up to ``floor`` frames were folded into the space's base; ``stub`` proves that one. What is
     at or below ``saved`` is on disk. ``head`` is what was applied. Frame boundaries, all three.
-    ``fork``: from this sequence on the origin equivocated and nothing is kept; 0: it did not.
+    ``tip`` proves the head, while it is known without the disk. ``fork``: from this sequence on the origin equivocated
+    and nothing is kept; 0: it did not. ``brought``: of a log of our own, how far this disk had it at the start, until a
+    peer's history agreed with that; ``is_doubted``: one's did not.
     """
 
-    __slots__ = ("actor", "bytes", "floor", "fork", "frames", "head", "saved", "slot", "stub", "unsaved")
+    __slots__ = (
+        "actor", "brought", "bytes", "floor", "fork", "frames", "head", "is_doubted", "saved", "slot", "stub", "tip",
+        "unsaved",
+    )  # fmt: skip
 
     def __init__(self, slot: Slot, floor: Head = BOTTOM, stub: bytes = b"", fork: int = 0) -> None:
         self.slot = slot
         self.actor = str(slot.origin)
         self.floor = self.saved = self.head = floor
         self.stub = stub
+        self.tip = b""
+        self.is_doubted, self.brought = False, 0
         self.fork = fork
         self.unsaved: dict[int, SignedFrame] = {}  # by first sequence, in order
         self.frames = self.bytes = 0  # above the floor, about: what folding could gain
@@ -34,20 +41,27 @@ class Log:
     def grow(self, frame: SignedFrame) -> Head:
         """``frame`` follows the head and was applied; it is not on disk yet."""
         self.unsaved[frame.first] = frame
-        self.head = Head(frame.last, frame.digest)
+        self.head, self.tip = Head(frame.last, frame.digest), frame.stub()
         self.frames += 1
         self.bytes += len(frame.raw)
         return self.head
 
     def frames_after(self, storage: Storage, after: int, up_to: int) -> Iterator[bytes]:
-        """The held frames that end in (``after``, ``up_to``], in order. Raises ``StorageFault``."""
+        """The held frames that end in (``after``, ``up_to``], in order, up to the first one that is missing: a record
+        may have rotted. Raises ``StorageFault``."""
         seq = after
         first, end = records.frame_key(self.slot, after + 1), records.frame_key(self.slot, up_to + 1)
-        for key, raw in storage.scan(records.FRAMES, first, end):
-            seq = int.from_bytes(key[-records.SEQ_BYTES :], "big")
+        for _, raw in storage.scan(records.FRAMES, first, end):
+            begins, ends = span_of(raw)
+            if begins > seq + 1:
+                break  # what is in ``unsaved`` may still fill it
+            seq = ends
             yield raw
         for frame in tuple(self.unsaved.values()):
             if seq < frame.last <= up_to:
+                if frame.first > seq + 1:
+                    return
+                seq = frame.last
                 yield frame.raw
 
     def frame_over(self, storage: Storage, seq: int) -> SignedFrame | None:

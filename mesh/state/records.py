@@ -4,6 +4,7 @@
     frames  stream, origin, last seq   a signed frame, the very bytes
     base    stream                     signed snapshot of everything below the floors (``folding.py``)
     forks   stream, origin             two stubs of frames that prove equivocation
+    lost    stream, origin, last seq   a signed frame of our own that can be nobody's history any more (``lost.py``)
     counted node                       whether that member has a disk, one byte; it counts until it leaves
     meta    b"probe"                   written to learn whether the disk takes commits again
 
@@ -16,7 +17,7 @@ from mesh.protocol.effects import Slot
 from transport.base import Cut
 from transport.identity import KEY_BYTES, LOG_BYTES, Origin
 
-OWN, FRAMES, BASE, FORKS, COUNTED = "own", "frames", "base", "forks", "counted"
+OWN, FRAMES, BASE, FORKS, LOST, COUNTED = "own", "frames", "base", "forks", "lost", "counted"
 SEQ_BYTES = 8
 ORIGIN_BYTES = KEY_BYTES + LOG_BYTES
 

@@ -20,14 +20,17 @@ from mesh.protocol.effects import Forked, Gap, Head, Held, Repeated, Slot
 from mesh.protocol.facts import Dropped, SpaceStalled
 from mesh.state import records
 from mesh.state.aside import Aside
+from mesh.state.bridge import Bridge
+from mesh.state.closings import Closings
 from mesh.state.folder import Folder
 from mesh.state.folding import Replay, Snapshot, changes_of, load, missing_cause
 from mesh.state.forks import Forks
 from mesh.state.log import BOTTOM, Log
+from mesh.state.lost import Lost
 from mesh.state.room import Room
 from mesh.state.writer import Writer
 from transport.base import MILLISECOND
-from transport.frame import SignedFrame, parse
+from transport.frame import SignedFrame, parse, span_of
 from transport.identity import LOG_BYTES, NodeId, Origin
 
 
@@ -43,6 +46,9 @@ class Replica:
         self.logs: dict[Origin, Log] = {}
         self.forks = Forks(self, room)
         self.folder = Folder(self, room)
+        self.bridge = Bridge(self, room)
+        self.lost = Lost(self, room)
+        self.closings = Closings(self, room)
         self.aside = Aside(room.aside)
         self.on_events: list[Callable[[list[Changed]], None]] = []
         self._key = records.stream_key(name)
@@ -75,6 +81,15 @@ class Replica:
             self.writer.renew("its tail on this disk is damaged")
         for frame in loose:
             self.offer(frame, None)
+        self._tell_stuck(loose)
+
+    def _tell_stuck(self, loose: list[SignedFrame]) -> None:
+        """Own frames behind a damaged record: lost, unless a peer has what is missing."""
+        for origin, log in self.logs.items():
+            stuck = [frame for frame in loose if frame.origin == origin and frame.first > log.head.seq + 1]
+            if stuck and origin.node == self.room.identity.id:
+                hole = f"operations {log.head.seq + 1} to {stuck[0].first - 1} are damaged on this disk"
+                self.lost.tell(log.slot, stuck, f"{hole}, and these wait until a peer brings them")
 
     def _read_frames(self) -> tuple[dict[Origin, list[SignedFrame]], list[SignedFrame]]:
         """The frames on disk: those that continue their log's floor in one chain, and the others."""
@@ -98,6 +113,8 @@ class Replica:
         self.grow(log, frame)
         log.unsaved.clear()
         log.saved = log.head
+        if frame.origin.node == self.room.identity.id:
+            log.brought = log.head.seq
 
     def _is_own_broken(self, loose: list[SignedFrame]) -> bool:
         mine = records.log_key(self.writer.own.slot)
@@ -177,7 +194,7 @@ class Replica:
             room.tell(Dropped("origins of a space", 1))
             return
         log = self.log(origin)
-        if log.fork and frame.last >= log.fork:
+        if (log.fork and frame.last >= log.fork) or (frame.last > log.head.seq and self.closings.refuses(log, frame)):
             return
         if frame.first > log.head.seq + 1:
             self._on_early(log, frame, peer)
@@ -219,8 +236,9 @@ class Replica:
         if cause is not None:
             self.aside.block(frame, peer, *cause)  # no room: not held, so repair brings it again
             return
-        events = self.doc.apply(changes, events=bool(self.on_events))
+        events = self.doc.apply(changes, events=bool(self.on_events), admitted=True)
         head = self.grow(log, frame)
+        log.is_doubted = False  # what a peer has of it follows what is here
         self.seqs[log.actor] = head.seq
         room.journal.append(
             [(records.FRAMES, records.frame_key(log.slot, frame.last), frame.raw)],
@@ -232,6 +250,7 @@ class Replica:
         self._free.append(log.slot.origin)
         self._free.extend(self.aside.freed(log.actor, head.seq))
         self.emit(events)
+        self.closings.look()
 
     def _on_saved(self, log: Log, frame: SignedFrame) -> None:
         if log.unsaved.get(frame.first) is frame:
@@ -249,6 +268,8 @@ class Replica:
 
     def servable(self, log: Log) -> int:
         """How far a log may leave this node: what it wrote itself only once it could not forget it."""
+        if log.is_doubted:
+            return log.floor.seq
         return log.saved.seq if log is self.writer.own else log.head.seq
 
     def frame_at(self, log: Log, first: int) -> bytes | None:
@@ -260,8 +281,13 @@ class Replica:
         return raw if raw is not None and parse(raw).first == first else None
 
     def frames_after(self, log: Log, after: int) -> Iterator[bytes]:
-        """The held frames of ``log`` after ``after`` that may leave this node, in order."""
-        return log.frames_after(self.room.storage, after, self.servable(log))
+        """The held frames of ``log`` after ``after`` that may leave this node, in order. Nothing past a damaged one."""
+        upto = self.servable(log)
+        for raw in log.frames_after(self.room.storage, after, upto):
+            after = span_of(raw)[1]
+            yield raw
+        if after < upto:
+            self.bridge.needed()
 
     # -- rebuilding --------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from crdt import Document
 from mesh.errors import TransactionSpansAwait
+from mesh.state.lost import LostWrite
 from mesh.state.replica import Replica
 from mesh.state.watch import Watch
 from transport.base import Timer
@@ -94,6 +95,15 @@ class Space:
         """Per actor, how many of its operations are in here."""
         return dict(self._doc.clock)
 
+    @property
+    def retired(self) -> dict[str, int]:
+        """Where the logs of retired actors end."""
+        return self._doc.retired
+
+    def stats(self) -> dict[str, Any]:
+        """What takes room in memory and in a snapshot: see ``crdt.Document.stats``. O(state)."""
+        return self._doc.stats()
+
     def transaction(self) -> Transaction:
         """A block whose writes become one change. Raises ``TransactionSpansAwait`` at its end, and keeps nothing, if
         other code could run in between; an exception inside keeps nothing either."""
@@ -129,6 +139,15 @@ class Space:
         half, this one counted), or "all". Raises ``NotConfirmed``, which names who has it, after ``timeout`` seconds;
         the writes stay, and keep spreading."""
         await self._confirm(self._replica, level, timeout)
+
+    def lost(self) -> list[LostWrite]:
+        """Own writes that were durable here and could not become part of what the others hold, oldest first; the event
+        ``WritesLost`` told of them. Kept on disk until ``forget_lost``. Raises ``StorageFault``."""
+        return self._replica.lost.writes()
+
+    def forget_lost(self) -> None:
+        """They were looked at: remove them, with the next commit."""
+        self._replica.lost.forget()
 
     def end(self) -> None:
         """The node closes: watchers end."""

@@ -71,6 +71,7 @@ class Spaces:
         self._transfers = Transfers(self._room, self._on_snapshot)
         self._ahead_told: dict[Origin, int] = {}
         self._fold_timer: Timer | None = None
+        self._tend_timer: Timer | None = None
         self._riders = Riders(env, self.journal, self._seal_all)
         self._room.before_seal = self._riders.go
         self._dropped_told = 0  # monotonic ns before which it is not said again
@@ -85,12 +86,31 @@ class Spaces:
         self._roll.load()
         for name in self._stored():
             self._replica(name)
+        self._tend_later()
         if damaged := len(storage.damaged()):
             self._room.tell(StateDamaged(damaged))
         for replica in self._replicas.values():
             for log in replica.logs.values():
                 if log.head.seq:
                     self._room.feed(Held(log.slot, 0, log.head, None, 0))
+
+    def _tend(self) -> None:
+        """Look after closed logs and what removals left behind, in all spaces. The first member present leads."""
+        counted = self._roll.counted()
+        present = [node for node in counted if self._roll.is_present(node)]
+        lead = all(self._room.identity.id < node for node in present)
+        for replica in self._replicas.values():
+            replica.closings.tend(lead=lead, counted=counted)
+        self._tend_later()
+
+    def _tend_later(self) -> None:
+        when = self._room.env.mono() + int(self._room.config.tend_every_s * SECOND)
+        self._tend_timer = self._room.env.call_at(when, self._tend)
+
+    def retire(self, node: NodeId) -> None:
+        """Close all logs of ``node`` in all spaces: it does not come back. Raises what a write raises."""
+        for replica in self._replicas.values():
+            replica.closings.retire(node)
 
     def _stored(self) -> list[str]:
         """The names of all spaces on disk; one seek a table and space."""
@@ -123,8 +143,9 @@ class Spaces:
         self._transfers.close()
         self._confirmations.close()
         self._reports.close()
-        if self._fold_timer is not None:
-            self._fold_timer.cancel()
+        for timer in (self._fold_timer, self._tend_timer):
+            if timer is not None:
+                timer.cancel()
         self.journal.close()
 
     def keep(self, puts: Sequence[Put], cuts: Sequence[Cut] = ()) -> None:
@@ -351,6 +372,9 @@ class Spaces:
                 continue
             if entry.origin[:32] == own:
                 replica.writer.seen(Origin(entry.origin), entry.seq)
+                if (log := replica.logs.get(Origin(entry.origin))) is not None:
+                    with contextlib.suppress(StorageFault):  # asked again with the peer's next word
+                        replica.forks.doubt(log, entry.seq, entry.head, peer)
             if replica.forks.at:
                 replica.forks.seen(Origin(entry.origin), entry.seq, peer)
 

@@ -152,6 +152,25 @@ class Writer:
         self._replica.doc.renew(self.own.actor)
         self._room.tell(LogRenewed(old, origin, reason))
 
+    def defer(self, act: Callable[[], None]) -> None:
+        """Do ``act`` at the end of the open transaction."""
+        self._deferred.append(act)
+
+    def abandon(self, reason: str) -> None:
+        """Go on in a new log, on what base and heads say; whatever was not sealed yet goes too."""
+        old = self.own.slot.origin
+        self._sealer.take()
+        lost = SpaceReadOnly(
+            self._replica.name, reason, self.own.head.seq + 1, self._replica.doc.clock.get(str(old), 0)
+        )
+        self.own = self._replica.log(Origin.of(self._room.identity.id, self._room.env.entropy(LOG_BYTES)))
+        self.rebuild()
+        self._room.tell(LogRenewed(old, self.own.slot.origin, reason))
+        while self._flushes:
+            _, flush = self._flushes.popleft()
+            if not flush.done():
+                flush.set_exception(lost)
+
     def seen(self, origin: Origin, seq: int) -> None:
         """A peer holds ``seq`` of one of our logs. Nothing leaves us before it is durable, so if that is more than we
         have on disk, this disk is an older one (a restored backup): go on in a new log."""

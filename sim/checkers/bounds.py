@@ -27,7 +27,7 @@ def waiting(node: Any) -> dict[str, int]:
         "logs asked for": len(stack.logs.asked),
         "logs to ask for": len(stack.repair._queue),
         "grafts due": len(stack.tree._waits),
-        "frames to send": sum(len(each.ready) + len(each.wanted) for each in runtime._serving.values()),
+        "frames to send": runtime.serving.waiting,
     }
 
 

@@ -7,6 +7,7 @@ what was promised is handled, in order, and a handler that writes to a space run
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -57,12 +58,18 @@ class Reader:
 
 
 class Letters:
-    """Durable messages between all nodes of a world, each counted in a space of its own by the handler."""
+    """Durable messages between all nodes of a world, each counted in a space of its own by the handler.
+
+    Names end in ``-NUMBER``, and what is before it names one life of one sender: its letters are handled in order. A
+    letter with a time to live is handled, or its sender is told that it died.
+    """
 
     def __init__(self, world: World) -> None:
-        self._world = world
+        self._world, self._rng = world, world.seed.stream("handlers")
         self.started: dict[str, list[str]] = {}  # by receiver: the names of letters that were begun
         self.promised: dict[str, list[str]] = {}  # those of which ``send`` returned
+        self.mortal: dict[str, set[str]] = {}  # those that have a time to live
+        self._order: dict[str, list[str]] = {}  # by receiver and sender's life: promised, in order, not mortal
 
     def listen(self, node: SimNode) -> None:
         """Handle what comes to this life of ``node``."""
@@ -70,25 +77,49 @@ class Letters:
 
         @life.on_message  # type: ignore[untyped-decorator, unused-ignore]
         async def take(message: Any) -> None:
+            if self._rng.random() < 0.3:
+                await asyncio.sleep(self._rng.random() * 0.1)
             space = life.space(f"{SPACE}-{node.name}")
+            self._in_turn(node.name, message.body, space)
             with space.transaction():
                 space.counter("count").increment()
                 space.set("seen").add(message.body)
 
-    async def send(self, sender: SimNode, receiver: SimNode, to: Any, name: str) -> None:
+    def _in_turn(self, receiver: str, name: str, space: Any) -> None:
+        seen, number = space.set("seen"), int(name.rpartition("-")[2])
+        for earlier in self._order.get(f"{receiver} {name.rpartition('-')[0]}", ())[-64:]:
+            if int(earlier.rpartition("-")[2]) < number and earlier not in seen:
+                raise Undelivered(f"{receiver} handles {name} before {earlier}")
+
+    async def send(self, sender: SimNode, receiver: SimNode, to: Any, name: str, ttl: float | None = None) -> None:
         """One letter; promised once this returns."""
         self.started.setdefault(receiver.name, []).append(name)
-        await sender.node.send(to, name, durable=True)
+        if ttl is not None:
+            self.mortal.setdefault(receiver.name, set()).add(name)
+        await sender.node.send(to, name, durable=True, ttl=ttl)
         self.promised.setdefault(receiver.name, []).append(name)
+        if ttl is None:
+            self._order.setdefault(f"{receiver.name} {name.rpartition('-')[0]}", []).append(name)
 
     def delivered(self, world: World) -> bool:
-        """Every promised letter is handled. For ``world.run_until``."""
-        return all(set(self.promised.get(each.name, ())) <= self._seen(each) for each in world.nodes)
+        """Every promised letter is handled, or died and its sender was told. For ``world.run_until``."""
+        return not any(self._lacking(each) for each in world.nodes)
 
     def explain(self, world: World) -> str:
         """Who lacks how many."""
-        lacking = {each.name: len(set(self.promised.get(each.name, ())) - self._seen(each)) for each in world.nodes}
-        return f"letters not handled: {lacking}"
+        return f"letters not handled: { {each.name: len(self._lacking(each)) for each in world.nodes} }"
+
+    def handled(self, node: SimNode) -> int:
+        """How many letters ``node`` handled, as far as it knows."""
+        return int(node.node.space(f"{SPACE}-{node.name}").counter("count").value)
+
+    def _lacking(self, node: SimNode) -> set[str]:
+        return set(self.promised.get(node.name, ())) - self._seen(node) - self._dead(node)
+
+    def _dead(self, receiver: SimNode) -> set[str]:
+        """Letters to ``receiver`` with a time to live that their senders list as dead."""
+        dead = {each.body for node in self._world.nodes for each in node.node.dead_letters()}
+        return dead & self.mortal.get(receiver.name, set())
 
     def _seen(self, node: SimNode) -> set[str]:
         return set(node.node.space(f"{SPACE}-{node.name}").value.get("seen", ()))
@@ -97,10 +128,10 @@ class Letters:
         """Nothing lost, nothing twice, nothing invented."""
         for each in self._world.nodes:
             seen = self._seen(each)
-            count = each.node.space(f"{SPACE}-{each.name}").counter("count").value
+            count = self.handled(each)
             if count != len(seen):
                 raise Undelivered(f"{each.name} handled {count} letters, {len(seen)} different ones")
             if invented := seen - set(self.started.get(each.name, ())):
                 raise Undelivered(f"{each.name} handled what nobody sent: {sorted(invented)[:5]}")
-            if lost := set(self.promised.get(each.name, ())) - seen:
+            if lost := self._lacking(each):
                 raise Undelivered(f"{each.name} never handled {sorted(lost)[:5]}")

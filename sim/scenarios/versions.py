@@ -49,6 +49,7 @@ def version_mix(world: World) -> None:
             each.node.set("s").add(f"{each.name}-{number}")
         world.run_for(0.5)
     world.run_until(converged)
+    world.run(new.node.space().confirm("one", 10.0))  # the old ones do not know the question; the other new one does
     if (now := sum(world.network.path(*each).dials for each in pairs)) != made:
         raise Violated(f"{now - made} links were made anew: a message nobody knows ended the old ones")
     told = new.node.dropped.get(NOT_KNOWN_THERE, 0), old[0].node.dropped.get(NOT_KNOWN_HERE, 0)

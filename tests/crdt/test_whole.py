@@ -59,6 +59,37 @@ def test_what_looks_like_a_mark_is_kept_apart() -> None:
         Document.from_value({"k": float("nan")}, actor="a")
 
 
+@pytest.mark.parametrize(
+    ("value", "path", "said"),
+    [
+        ({"a": {"b": [1, float("nan")]}}, ("a", "b", 1), "a.b[1]: NaN"),
+        ({"cfg": {"size": (1, 2)}}, ("cfg", "size"), "cfg.size: "),
+        ({"n": [[1 << 70]]}, ("n", 0, 0), "n[0][0]: "), ({"k": {"x" * 600: 1}}, ("k", "x" * 600), "k.xxxx"),
+        ({"k": [{"\ud800": 1}]}, ("k", 0), "k[0]: "), ({"k": [{"t": "\ud800"}]}, ("k", 0, "t"), "k[0].t: "),
+        ({"k": {"body": "x" * 300_000}}, ("k", "body"), "k.body: a value of 300005"),
+        ({"k": {1: 2}}, ("k",), "k: keys"),
+        ({1: 2}, (), "a key is a str, got int"), ({"a": {"$bytes": 1}}, None, ""),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_named_by_its_place(value: Any, path: Any, said: str) -> None:
+    if path is None:
+        with pytest.raises(InvalidValue, match=r"^a: \$bytes"):
+            Document.from_json('{"a": {"$bytes": 1}}', actor="a")
+        return
+    with pytest.raises(InvalidValue) as wrong:
+        Document.from_value(value, actor="a")
+    assert wrong.value.path == path
+    assert str(wrong.value).startswith(said)
+
+
+def test_a_beginning_may_be_larger_than_a_change() -> None:
+    """Found by hand: a list of two megabytes was refused as if it were one value."""
+    rows = [f"{at:100}" for at in range(20_000)]
+    one, other = (Document.from_value({"rows": rows, "deep": {"rows": rows[:9]}}, actor=actor) for actor in "ab")
+    require_same([one, other])
+    assert one.list("rows").value == rows
+
+
 def test_stats_say_what_takes_room() -> None:
     doc = Document("a")
     doc.text("t").append("hello")

@@ -46,7 +46,19 @@ def reached() -> tuple[bytes, tuple[bytes, ...]]:
             history.step(("send", rng.randrange(3), rng.randrange(3), True))
     for who, kind in enumerate(KINDS):
         history.step(("do", who % 3, [("delete", (kind,), None)], False))
-    return doc.snapshot(), tuple(each.encode() for each in history.changes[made:])
+    history.settle()
+    made_by_hand = list(history.changes[made:])
+    for _ in range(4):  # what removals left behind is forgotten
+        for each in history.docs:
+            before = each.clock
+            each.collect(lead=each is history.docs[0])
+            made_by_hand += (fresh := each.changes_since(before))
+            for other in history.docs:
+                other.apply(fresh)
+    before = history.docs[0].clock
+    history.docs[0].retire("cyd")
+    made_by_hand += history.docs[0].changes_since(before)
+    return doc.snapshot(), tuple(each.encode() for each in made_by_hand)
 
 
 def _act(rng: random.Random) -> Action:

@@ -1,4 +1,4 @@
-"""Nine programs that do not obey the seed, each by one leak, for the tests of ``check-determinism``."""
+"""Ten programs that do not obey the seed, each by one leak, for the tests of ``check-determinism``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import uuid
 from asyncio import as_completed  # bound before any world could replace it
 from collections.abc import Callable
 from datetime import datetime
+from random import random
 from time import time
 from typing import Any
 
@@ -34,6 +35,10 @@ def identity_order() -> bytes:
 
 def wall_time() -> bytes:
     return str(time()).encode()
+
+
+def chance() -> bytes:
+    return str(random()).encode()
 
 
 def now() -> bytes:
@@ -77,6 +82,7 @@ def _said_by(leak: Callable[[], bytes]) -> Any:
 leaks_set_order = _said_by(set_order)
 leaks_identity_order = _said_by(identity_order)
 leaks_time = _said_by(wall_time)
+leaks_chance = _said_by(chance)
 leaks_now = _said_by(now)
 leaks_key = _said_by(key)
 leaks_thread = _said_by(thread)

@@ -491,7 +491,8 @@ def everybody_is_probed_all_the_time() -> Iterator[None]:
     init = Swim.__init__
 
     def restless(self: Any, identity: Any, mesh: Any, config: Any, *args: Any, **options: Any) -> None:
-        init(self, identity, mesh, replace(config, quiet_ms=20), *args, **options)
+        prober = replace(config.prober, quiet_ms=20)
+        init(self, identity, mesh, replace(config, prober=prober), *args, **options)
 
     with patch.object(Swim, "__init__", restless):
         yield

@@ -35,6 +35,7 @@ class App:
         while True:
             self.seen.append((time.time(), time.monotonic(), random.random(), uuid.uuid4(), os.urandom(4)))
             self.seen.append((random.choice("abc"), secrets.token_hex(4), bytes(nacl.signing.SigningKey.generate())))
+            self.seen.append((random.Random().random(), random.SystemRandom().random(), secrets.randbelow(1 << 40)))
             await asyncio.sleep(random.uniform(0.5, 1.0))
 
 
@@ -44,8 +45,8 @@ def seen(seed: int) -> list[list[Any]]:
         world.run_for(0.1)
         a.skew(100.0)
         world.run_for(10.0)
-        assert a.node.seen[0][0] == EPOCH / 1e9 and a.node.seen[2][0] > EPOCH / 1e9 + 100
-        assert b.node.seen[2][0] < EPOCH / 1e9 + 2 and b.node.seen[2][1] < 2
+        assert a.node.seen[0][0] == EPOCH / 1e9 and a.node.seen[3][0] > EPOCH / 1e9 + 100
+        assert b.node.seen[3][0] < EPOCH / 1e9 + 2 and b.node.seen[3][1] < 2
         return [a.node.seen, b.node.seen]
 
 
@@ -57,12 +58,13 @@ def test_unmodified_code_obeys_the_seed_per_node() -> None:
 
 
 def test_outside_a_run_everything_is_as_it_was() -> None:
-    before = (time.time, os.urandom, random.random, threading.Thread.start, asyncio.as_completed)
+    before = (time.time, os.urandom, random.random, random.Random.seed, threading.Thread.start, asyncio.as_completed)
     with World(1) as world:
         world.spawn(1, program=App)
         assert abs(time.time() - before[0]()) < 1.0  # between runs too
         assert os.urandom(16) != os.urandom(16)
-    assert before == (time.time, os.urandom, random.random, threading.Thread.start, asyncio.as_completed)
+    after = (time.time, os.urandom, random.random, random.Random.seed, threading.Thread.start, asyncio.as_completed)
+    assert before == after
 
 
 @pytest.mark.parametrize("leave", [lambda: threading.Thread(target=print).start(), lambda: time.sleep(1)])

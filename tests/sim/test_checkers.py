@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from itertools import permutations
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim import World
+from crdt.bounded import Bounded
+from sim import SimNode, World
 from sim.checkers import (
     Answer,
     Causality,
@@ -19,6 +21,7 @@ from sim.checkers import (
     Winners,
     check_messages,
     check_quiet,
+    check_rights,
     connected,
     linearizable,
 )
@@ -164,3 +167,49 @@ def test_a_search_that_costs_too_much_says_unknown() -> None:
     wide.append(Operation(101, ("read",), 99, 102))
     assert linearizable(wide, steps_max=1000) is Answer.UNKNOWN
     assert linearizable(wide[:6] + wide[-1:]) is Answer.NO
+
+
+def test_a_register_on_one_node_is_linearizable_and_on_two_sides_of_a_cut_it_is_not() -> None:
+    """On real histories: several clients of one node, and one on each side of a cut."""
+    with World(3) as world:
+        a, b = world.spawn(2)
+        world.run_until(connected, within=10.0)
+        rng, history = world.seed.stream("story"), []
+
+        def ask(node: SimNode, value: int | None) -> None:
+            world.run_for(0.001)
+            call, register = world.loop.now, node.node.register("r")
+            result = register.value
+            if value is not None:
+                register.set(value)
+            world.run_for(0.001)
+            what = ("read",) if value is None else ("write", value)
+            history.append(Operation(call, what, result if value is None else None, world.loop.now))
+
+        for number in range(60):
+            ask(a, number if rng.random() < 0.4 else None)
+        assert linearizable(history) is Answer.YES
+        with world.partition([a], [b]):
+            ask(a, 1000)
+            ask(b, None)
+        assert linearizable(history) is Answer.NO
+
+
+def test_rights_are_accounted_over_all_nodes_though_each_by_itself_is_right() -> None:
+    """Two sides of a cut spend the same rights, behind the counter's back: each side shows a value above zero."""
+    with World(4) as world:
+        a, b = world.spawn(2)
+        world.run_until(connected, within=10.0)
+        a.node.bounded("q").increment(10)
+        world.run_until(lambda: b.node.bounded("q").value == 10)
+        a.node.bounded("q").transfer(4, to=b.node.space().actor)
+        world.run_until(lambda: b.node.bounded("q").rights == 4)
+        assert check_rights(world, "q") == 10
+        with world.partition([a], [b]):
+            a.node.bounded("q").decrement(6)
+            with patch.object(Bounded, "_require", lambda self, amount: None):
+                b.node.bounded("q").decrement(6)
+            assert a.node.bounded("q").value == 4 and b.node.bounded("q").value == 6
+            with pytest.raises(Violated, match=r"overdrawn.*-2"):
+                check_rights(world, "q")
+            world.run_for(3.0)

@@ -52,13 +52,13 @@ def test_a_story_that_obeys_its_seed_is_one_trace() -> None:
 
 
 LEAKS = (
-    "set-order", "identity-order", "uuid4", "wall-time", "now", "key", "thread", "completed", "module-global",
+    "set-order", "identity-order", "uuid4", "wall-time", "chance", "now", "key", "thread", "completed", "module-global",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("leak", LEAKS)
 def test_a_leak_is_found_at_its_first_event(leak: str) -> None:
-    """Nine ways not to obey a seed: each is flagged, with the file and line of what it made different."""
+    """Ten ways not to obey a seed: each is flagged, with the file and line of what it made different."""
     compared = check(f"{Path(__file__).with_name('leaks.py')}::{leak}", 0)
     assert not compared.equal
     if leak == "thread":

@@ -10,12 +10,14 @@ from sim.plan import load
 from sim.scenario import find, shipped
 
 REPLAYS = Path(__file__).with_name("replays")  # what was found, as whole plans: the draws of a seed may change since
+LONG = {"flooding", "topics", "overload", "long-offline-writer", "thundering-heal", "crash-points", "calm"}  # one seed
 STORIES = sorted(set(shipped()) - {"chaos", "chaos-folding"})
 
 
-@pytest.mark.parametrize("name", STORIES)
-@pytest.mark.parametrize("seed", range(2))
-def test_a_shipped_story_holds(name: str, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "name"), [(seed, name) for seed in range(2) for name in STORIES if not seed or name not in LONG]
+)
+def test_a_shipped_story_holds(seed: int, name: str) -> None:
     find(name)(seed)
 
 

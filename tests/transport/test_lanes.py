@@ -18,7 +18,7 @@ SMALL = LanesConfig(
     passed_over_bytes_max=1 << 16,
 )  # fmt: skip
 FLOW = (Lane.DIRECT, Lane.BROADCAST, Lane.SYNC)
-SIZES = st.one_of(st.integers(1, 300), st.integers(1, 60_000), st.sampled_from([127, 128, 32 << 10, FRAME_BYTES_MAX]))
+SIZES = st.one_of(st.integers(5, 300), st.integers(5, 60_000), st.sampled_from([127, 128, 32 << 10, FRAME_BYTES_MAX]))
 
 
 class Talk(RuleBasedStateMachine):
@@ -29,17 +29,25 @@ class Talk(RuleBasedStateMachine):
         self.ends = [Lanes(PEER, SMALL), Lanes(PEER, SMALL)]
         self.wires: list[list[bytes]] = [[], []]  # from each end
         self.offered: list[dict[Lane, list[bytes]]] = [{lane: [] for lane in Lane} for _ in range(2)]
+        self.urgent: list[dict[Lane, list[bytes]]] = [{lane: [] for lane in Lane} for _ in range(2)]
         self.got: list[dict[Lane, list[bytes]]] = [{lane: [] for lane in Lane} for _ in range(2)]  # by each end
         self.owed: list[dict[Lane, int]] = [dict.fromkeys(Lane, 0) for _ in range(2)]  # given to the owner, not done
         self.refused: list[set[Lane]] = [set(), set()]
         self.count = 0
 
-    @rule(end=st.integers(0, 1), lane=st.sampled_from(Lane), size=SIZES)
-    def offer(self, end: int, lane: Lane, size: int) -> None:
+    @rule(end=st.integers(0, 1), lane=st.sampled_from(Lane), size=SIZES, urgent=st.booleans())
+    def offer(self, end: int, lane: Lane, size: int, urgent: bool) -> None:
         self.count += 1
-        frame = self.count.to_bytes(4, "big").rjust(size, b"x")[-size:]
-        if self.ends[end].offer(lane, frame):
-            self.offered[end][lane].append(frame)
+        frame = self.count.to_bytes(4, "big").rjust(size, b"U" if urgent else b"x")[-size:]
+        if self.ends[end].offer(lane, frame, urgent):
+            offered = self.offered[end][lane]
+            if urgent:  # before all in the queue that are not
+                taken = len(self.taken(end, lane))
+                self.urgent[end][lane] = [each for each in self.urgent[end][lane] if each in offered[taken:]]
+                offered.insert(taken + len(self.urgent[end][lane]), frame)
+                self.urgent[end][lane].append(frame)
+            else:
+                offered.append(frame)
         else:
             assert self.ends[end].queued(lane) > 0
             self.refused[end].add(lane)
@@ -96,7 +104,7 @@ class Talk(RuleBasedStateMachine):
         for end in (0, 1):
             for lane in FLOW:
                 assert self.owed[end][lane] <= SMALL.window_bytes
-                assert self.ends[end].queued(lane) <= SMALL.outbound_bytes_max + 64
+                assert self.ends[end].queued(lane) <= SMALL.outbound_bytes_max + FRAME_BYTES_MAX + 64
 
     @invariant()
     def sent_is_received_or_lost_with_the_link(self) -> None:

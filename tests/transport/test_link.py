@@ -108,6 +108,30 @@ def test_a_silent_end_is_given_up_after_five_seconds() -> None:
     assert {each.reason for each in pair.refused.values()} == {"handshake-timeout"}
 
 
+def test_what_comes_after_a_quiet_turn_goes_at_once_and_what_follows_goes_together() -> None:
+    """Neither waits for company when there is none, nor is a crowd sent one by one."""
+    pair = Pair().up()
+    pair.env.run_for(0.01)
+    link, sent = pair.links["a"], list[bytes]()
+    send = link._conduit.send
+    link._conduit.send = lambda message: (sent.append(message), send(message))[1]  # type: ignore[method-assign]
+
+    def burst(turn: int) -> None:
+        for number in range(5):
+            assert link.try_send(Lane.DIRECT, bytes([turn, number]))
+        if turn < 2:
+            pair.env.call_at(pair.env.mono(), lambda: burst(turn + 1))
+
+    burst(0)
+    pair.env.run_for(0.01)
+    assert [len(message) for message in sent] == [4, 4 * 4, 5 * 4, 5 * 4]  # the first of all alone, then by turns
+    assert [frame for _, frame in pair.frames["b"]] == [
+        bytes([turn, number]) for turn in range(3) for number in range(5)
+    ]
+    link.try_send(Lane.DIRECT, b"again")
+    assert len(sent) == 5
+
+
 def test_frames_arrive_whole_in_order_and_lanes_overtake() -> None:
     pair = Pair().up()
     pair.env.run_for(0.01)

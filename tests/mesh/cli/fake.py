@@ -141,7 +141,11 @@ class FakeNode:
     def explain(self) -> list[dict[str, Any]]:
         return [{"what": "scout", "asked": 4}]
 
-    async def send(self, to: Any, body: Any, *, durable: bool = False, ttl: float | None = None) -> str:
+    async def send(
+        self, to: Any, body: Any, *, durable: bool = False, ttl: float | None = None, priority: str = "normal",
+        key: str = "",
+    ) -> str:  # fmt: skip
+        self.how = priority, key
         self.sent.append((to, body))
         return f"letter-{ttl:g}" if durable else ""
 
@@ -173,7 +177,8 @@ class FakeNode:
     async def redeliver(self, letter: str) -> str:
         return f"{letter}-again"
 
-    async def request(self, to: Any, name: str, body: Any, timeout: float) -> Any:
+    async def request(self, to: Any, name: str, body: Any, timeout: float, key: str = "") -> Any:
+        self.how = "normal", key
         return [str(to), name, body]
 
     def chaos_cut(self, ids: list[NodeId]) -> None:

@@ -69,9 +69,9 @@ async def test_a_text_is_edited_in_an_editor(
     assert await gossamer("edit", "page") == 0
     assert page._doc.clock == clock
 
-    def meanwhile(text: str, **_: object) -> str:
+    def meanwhile(filename: str) -> None:
         page.insert(0, "Once, ")
-        return text.replace("jumps", "jumped")
+        Path(filename).write_bytes(Path(filename).read_bytes().replace(b"jumps", b"jumped"))
 
     monkeypatch.setattr("click.edit", meanwhile)
     assert await gossamer("edit", "page") == 0
@@ -79,6 +79,46 @@ async def test_a_text_is_edited_in_an_editor(
     assert await gossamer("put", "title", "x") == 0
     assert await gossamer("edit", "title") == 1
     assert "title" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("script", "said", "kept"),
+    [
+        ("echo more >> $1; exit 3", "the editor failed", True),
+        ("echo more >> $1; kill -9 $$", "the editor failed", True),
+        ("exit 3", "the editor failed", False), ("rm $1", "took the file away", False),
+        ("printf '\\377\\376x' > $1", "no text in UTF-8", True),
+        ("head -c 3000000 /dev/zero | tr '\\0' x > $1", "too large", True),
+    ],
+)  # fmt: skip
+async def test_found_what_an_editor_leaves_is_never_lost(
+    node: FakeNode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    script: str, said: str, kept: bool,
+) -> None:  # fmt: skip
+    """By hand: garbage and a file that was gone ended in a traceback, and a text that could not be sent was lost."""
+    page = node.space("main").text("page")
+    page.append("one\r\ntwo\r\n")
+    editor = tmp_path / "editor"
+    editor.write_text(f"#!/bin/sh\n{script}\n")
+    editor.chmod(0o755)
+    monkeypatch.setenv("EDITOR", str(editor))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    assert await gossamer("edit", "page") == 1
+    err = capsys.readouterr().err
+    assert said in err and len(err.splitlines()) == 1
+    assert str(page) == "one\r\ntwo\r\n"
+    files = list(tmp_path.glob("gossamer-*/*"))  # noqa: ASYNC240
+    assert bool(files) == kept and all(str(each) in err for each in files)
+
+
+async def test_line_ends_of_a_text_are_not_the_editors(node: FakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by hand: whoever opened a text with CRLF changed all of its lines."""
+    page = node.space("main").text("page")
+    page.append("one\r\ntwo\r\nthree")
+    monkeypatch.setenv("EDITOR", "sed -i s/two/2/")
+    assert await gossamer("edit", "page") == 0
+    assert str(page) == "one\r\n2\r\nthree"
 
 
 async def test_members_as_a_table_and_as_json(node: FakeNode, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,6 +228,13 @@ def test_help_is_quick_and_light() -> None:
     assert told.splitlines()[-1] == ""
 
 
+async def test_keys_and_priorities(node: FakeNode) -> None:
+    assert await gossamer("send", "bob", "2", "--priority", "high", "--key", "k") == 0 and node.how == ("high", "k")
+    assert await gossamer("request", "bob", "sum", "2", "--key", "r") == 0 and node.how == ("normal", "r")
+    assert await gossamer("send", "bob", "2", "--priority", "higher") == 2
+    assert await gossamer("send", "bob", "2", "--key", "k" * 129) == 1
+
+
 @pytest.mark.parametrize("kind", ["bash", "zsh", "fish"])
 def test_completion_prints_a_script_and_completes(kind: str) -> None:
     assert "_GOSSAMER_COMPLETE" in shell("completion", kind).stdout
@@ -212,6 +259,15 @@ def test_every_command_is_on_its_page() -> None:
     names = root.list_commands(click.Context(root))
     assert "up" in names and "demo" in names
     assert [name for name in names if f"`{name}" not in page] == []
+
+
+def test_a_bench_that_is_none_is_used_wrongly_and_those_that_are_exist() -> None:
+    from bench.__main__ import BENCHES
+
+    done = shell("bench", "nothing")
+    assert done.returncode == 2 and "messages" in done.stderr
+    told = shell("bench", "--help").stdout
+    assert [name for name in BENCHES if name not in told or not (ROOT / "bench" / f"{name}.py").is_file()] == []
 
 
 def test_version() -> None:

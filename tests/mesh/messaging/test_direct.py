@@ -205,7 +205,7 @@ def test_a_slow_reader_slows_the_writer(world: World, start: Start) -> None:
     world.run_for(1.0)
     before = made
     world.run_for(10.0)
-    assert made == before and not b.node._runtime.streams._feeding and not a.node._runtime.streams._reading
+    assert made == before and not b.node._runtime.feeds._feeds and not a.node._runtime.streams._reading
 
 
 def test_who_stops_reading_closes_the_generator_and_a_failure_comes_last(world: World, start: Start) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mesh.config import NodeConfig
-from mesh.errors import NotReached
+from mesh.errors import NotReached, UnknownMember
 from mesh.messages import Relayed, encode
 from mesh.protocol.hyparview import HyParViewConfig
 from mesh.protocol.stack import StackConfig
@@ -22,9 +22,9 @@ def eavesdrop(node: SimNode) -> list[Relayed]:
     relay, seen = node.node._runtime.relay, []
     on_message = relay.on_message
 
-    def listen(peer: NodeId, message: Relayed) -> None:
+    def listen(peer: NodeId, message: Relayed, raw: bytes) -> None:
         seen.append(message)
-        on_message(peer, message)
+        on_message(peer, message, raw)
 
     relay.on_message = listen
     return seen
@@ -115,7 +115,7 @@ def test_who_is_gone_is_not_reached_by_others_either(world: World, start: Start)
     world.run_for(5.0)
     with pytest.raises(NotReached):
         world.run(a.node.send(there, 1))
-    with pytest.raises(NotReached):
+    with pytest.raises(UnknownMember):
         world.run(a.node.send(NodeId(b"?" * 32), 1))
 
 

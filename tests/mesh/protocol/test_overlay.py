@@ -16,10 +16,12 @@ from transport.base import SECOND
 from transport.identity import NodeId
 
 
-def grown(size: int, seed: int = 1) -> Wire:
-    """Each newcomer knows one member, as from a bootstrap list."""
+def grown(size: int, seed: int = 1, *, apart_ms: float = 0.0) -> Wire:
+    """Each newcomer knows one member, as from a bootstrap list. ``apart_ms``: they live on a map of that size."""
     names = [f"n{number:02}" for number in range(size)]
     wire = Wire(names, seed=seed, latency_ms=(0.5, 3.0))
+    if apart_ms:
+        wire.places = {name: (wire.rng.uniform(0, apart_ms), wire.rng.uniform(0, apart_ms)) for name in names}
     for number in range(1, size):
         wire.link(wire[names[number]], wire[names[wire.rng.randrange(number)]])
         wire.run_for(0.02)

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mesh.messages import CHUNK_BYTES_MAX, Durable, DurableAsk, Have, SnapshotPart, decode
+from mesh.messages import (
+    CHUNK_BYTES_MAX,
+    PARTS_AHEAD,
+    Durable,
+    DurableAsk,
+    Have,
+    SnapshotPart,
+    SnapshotPull,
+    decode,
+)
 from mesh.protocol.effects import Held
 from mesh.protocol.facts import Dropped
 from mesh.state import records
@@ -338,17 +347,53 @@ def test_memory_stays_flat_without_a_disk_too() -> None:
 
 def test_half_snapshots_hold_no_more_memory_than_one_whole_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """A member that never ends its transfer held 256 MiB for as long as it was linked, each member as much again."""
-    monkeypatch.setattr("mesh.state.transfers.SNAPSHOT_BYTES_MAX", 1 << 20)
+    monkeypatch.setattr("mesh.state.transfers.TOGETHER_BYTES_MAX", 6 * CHUNK_BYTES_MAX)
     table = Table()
     a, b, c = (Peer(table, name) for name in "abc")
     table.link_all()
-    for part in range(4):
+    for part in range(3):
         for liar in (b, c):
-            a.spaces.on_message(liar.id, SnapshotPart("main", 7, part, 65535, bytes(CHUNK_BYTES_MAX)))
-            assert a.spaces._transfers.size <= 1 << 20
+            a.spaces.on_message(liar.id, SnapshotPart("main", 7, part, 4, bytes(CHUNK_BYTES_MAX)))
+            assert a.spaces._transfers.size <= 6 * CHUNK_BYTES_MAX
     assert Dropped("snapshots on their way", 1) in a.facts
     assert a.spaces.arriving() and not a.spaces.arriving()
     table.env.run_for(0.4 * STILL_NS / SECOND)
     assert a.spaces._transfers
     table.env.run_for(1.1 * STILL_NS / SECOND)
     assert not a.spaces._transfers
+    a.spaces.on_message(b.id, SnapshotPart("main", 8, 0, 4, bytes(CHUNK_BYTES_MAX)))
+    assert not a.spaces._transfers, "for a minute nothing is begun with who never ended"
+
+
+def test_a_snapshot_is_pulled_and_who_sends_more_than_that_is_at_fault() -> None:
+    table = Table()
+    a, b = Peer(table, "a"), Peer(table, "b")
+    table.link_all()
+    table.carried.clear()
+
+    def pulls() -> list[int]:
+        kinds = [decode(a.id, raw) for raw in table.carried if raw[:1] != b"\x01"]
+        return [each.parts for each in kinds if isinstance(each, SnapshotPull)]
+
+    for part in range(PARTS_AHEAD // 2):
+        a.spaces.on_message(b.id, SnapshotPart("main", 7, part, 40, b"x"))
+    assert pulls() == [PARTS_AHEAD // 2 + PARTS_AHEAD]
+    for part in range(PARTS_AHEAD // 2, 20):
+        a.spaces.on_message(b.id, SnapshotPart("main", 7, part, 40, b"x"))
+    assert pulls()[-1] == 20 + PARTS_AHEAD and not a.faults
+    a.spaces._transfers._transfers[b.id].granted = 20
+    a.spaces.on_message(b.id, SnapshotPart("main", 7, 20, 40, b"x"))
+    assert a.faults == [(b.id, "a snapshot's parts are sent as they are pulled")]
+    a.spaces.on_message(b.id, SnapshotPart("main", 8, 0, 65535, b"x"))
+    assert len(a.faults) == 2 and not a.spaces._transfers
+
+
+def test_a_transfer_that_crawls_is_given_up() -> None:
+    table = Table()
+    a, b = Peer(table, "a"), Peer(table, "b")
+    table.link_all()
+    for part in range(7):
+        a.spaces.on_message(b.id, SnapshotPart("main", 7, part, 40, b"x"))
+        table.env.run_for(5.0)
+    assert not a.spaces._transfers
+    assert Dropped("a snapshot that came too slowly", 1) in a.facts

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from mesh.errors import BacklogFull, SpaceReadOnly, TooManySpaces
 from mesh.messages import Have
 from mesh.protocol.effects import Forked, Gap, Held, Repeated
-from mesh.protocol.facts import ClockAhead, Dropped, LogForked, LogRenewed, SpaceStalled, StateDamaged, StateLost
+from mesh.protocol.facts import (
+    ClockAhead,
+    Dropped,
+    LogForked,
+    LogRenewed,
+    SpaceStalled,
+    StateDamaged,
+    StateLost,
+    WritesLost,
+)
 from mesh.state import records
 from mesh.state.storage import MemoryStorage
 from tests.mesh.state.bench import Disk, Peer, Table, forged, frames_of, sealed, slot_of
@@ -524,3 +533,158 @@ def test_disks_are_copies() -> None:
     twin = disk.copy()
     twin.commit([("t", b"k", b"w")])
     assert disk.get("t", b"k") == b"v"
+
+
+# -- nothing lost in silence -----------------------------------------------------------------------------------------
+
+
+def test_nothing_is_served_past_a_record_that_rotted_and_what_it_held_is_not_lost() -> None:
+    """The document still has it: the space is folded as it stands, and who lacks the frame joins the snapshot."""
+    table = Table()
+    table.pushes = False
+    a, b = Peer(table, "a"), Peer(table, "b")
+    b.space().counter("n").increment(1000)
+    frames_of(a, 5)
+    slot = slot_of(a)
+    a.disk.damage(records.FRAMES, records.frame_key(slot, 3))
+    assert [parse(raw).last for raw in a.spaces.frames_after(slot, 0, 1 << 20) or []] == [1, 2]
+    table.env.run_for(1.0)
+    assert a.told(StateDamaged) == [StateDamaged(1)]
+    assert a.spaces.frames_after(slot, 0, 1 << 20) is None, "below the floor now"
+    table.link_all()
+    table.repair()
+    assert a.space().value == b.space().value == {"n": 1005}
+    assert a.space().digest() == b.space().digest()
+    a.space().counter("n").increment(10)
+    table.repair()
+    assert b.space().value == {"n": 1015}
+    a.crash()
+    assert Peer(table, "a", disk=a.disk).space().value == {"n": 1015}
+    assert not b.faults + a.faults
+
+
+@pytest.mark.parametrize("in_the_way", ["transaction", "disk"])
+def test_a_hole_is_bridged_once_nothing_is_in_the_way(in_the_way: str) -> None:
+    table = Table()
+    a = Peer(table, "a")
+    frames_of(a, 5)
+    slot = slot_of(a)
+    a.disk.damage(records.FRAMES, records.frame_key(slot, 3))
+    if in_the_way == "transaction":
+        transaction = a.space().transaction()
+        transaction.__enter__()
+        a.spaces.frames_after(slot, 0, 1 << 20)
+        table.env.run_for(1.0)
+        transaction.__exit__(RuntimeError, RuntimeError(), None)
+    else:
+        a.disk.full = True
+        a.spaces.frames_after(slot, 0, 1 << 20)
+        table.env.run_for(1.0)
+        assert len(a.spaces.frames_after(slot, 0, 1 << 20) or []) == 2, "not bridged, and still nothing past the hole"
+        a.disk.full = False
+    table.env.run_for(20.0)
+    assert a.spaces.frames_after(slot, 0, 1 << 20) is None
+    assert a.space().value == {"n": 5}
+
+
+def test_own_writes_behind_a_record_that_rotted_before_anybody_had_it_are_handed_back() -> None:
+    table = Table()
+    table.pushes = False
+    a, b = Peer(table, "a"), Peer(table, "b")
+    a.space().counter("n").increment(1)
+    table.env.run_for(0.01)
+    a.space().register("r").set("gone")
+    table.env.run_for(0.01)
+    a.space().map("lights")["hall"] = "on"
+    a.space().counter("n").increment(7)
+    table.env.run_for(0.01)
+    slot = slot_of(a)
+    a.crash()
+    a.disk.damage(records.FRAMES, records.frame_key(slot, 2))
+    again = Peer(table, "a", disk=a.disk)
+    assert [(fact.first, fact.last) for fact in again.told(WritesLost)] == [(3, 4)]
+    assert "space.lost()" in again.told(WritesLost)[0].reason
+    lost = [(each.seq, each.path, each.type, each.act, each.fields) for each in again.space().lost()]
+    assert lost == [(3, ("lights", "hall"), "register", "write", {"value": "on"}),
+                    (4, ("n",), "counter", "increment", {"amount": 7})]  # fmt: skip
+    again.space().counter("n").increment(7)
+    table.link_all()
+    table.repair()
+    assert again.space().value == b.space().value == {"n": 8}
+
+
+def test_what_waits_behind_a_rotten_record_comes_back_when_a_peer_has_that() -> None:
+    table, a, b = pair()
+    frames_of(a, 5)
+    slot = slot_of(a)
+    a.crash()
+    a.disk.damage(records.FRAMES, records.frame_key(slot, 3))
+    again = Peer(table, "a", disk=a.disk)
+    assert [each.seq for each in again.space().lost()] == [4, 5]
+    table.link_all()
+    table.repair()
+    assert again.space().value == b.space().value == {"n": 5}
+    assert again.space().lost() == []
+
+
+def offline_backup(written: int) -> tuple[Table, Peer, Peer]:
+    """a wrote 10 after its backup, which b has; the backup was put back and wrote ``written`` frames of 100, alone."""
+    table, a, b = pair()
+    a.space().counter("n").increment(1)
+    table.env.run_for(0.1)
+    backup = a.disk.copy()
+    for _ in range(5):
+        a.space().counter("n").increment(2)
+        table.env.run_for(0.1)
+    a.crash()
+    table.pushes = False
+    again = Peer(table, "a", disk=backup)
+    for _ in range(written):
+        again.space().counter("n").increment(100)
+        table.env.run_for(0.1)
+    table.pushes = True
+    return table, again, b
+
+
+@pytest.mark.parametrize("written", [1, 5, 8])
+def test_a_backup_that_wrote_apart_gives_way_and_hands_its_writes_back(written: int) -> None:
+    """Whether it wrote less than the others know, as much, or more: nothing forks, nobody loses anything unseen."""
+    table, again, b = offline_backup(written)
+    slot = slot_of(again)
+    table.link_all()
+    head = b.spaces._log_of(slot).head  # type: ignore[union-attr]
+    again.spaces.peer_holds(b.id, [Have("main", slot.origin, head.seq, head.hash)])  # b's vector, at link-up
+    assert again.spaces.frames_after(slot, 0, 1 << 20) == [], "nothing of it leaves while it is in doubt"
+    table.repair()
+    assert again.space().value == b.space().value == {"n": 11}
+    assert [each.fields for each in again.space().lost()] == [{"amount": 100}] * written
+    assert [(fact.first, fact.last) for fact in again.told(WritesLost)] == [(2, 1 + written)]
+    assert not again.told(LogForked) + b.told(LogForked)
+    again.space().counter("n").increment(100 * written)
+    table.repair()
+    assert again.space().value == b.space().value == {"n": 11 + 100 * written}
+    again.crash()
+    once_more = Peer(table, "a", disk=again.disk)
+    assert len(once_more.space().lost()) == written
+    once_more.space().forget_lost()
+    table.env.run_for(0.1)
+    assert once_more.space().lost() == []
+    assert once_more.space().digest() == b.space().digest()
+
+
+def test_a_member_that_invents_a_history_of_ours_holds_it_up_for_seconds_and_once() -> None:
+    table = Table()
+    table.pushes = False
+    a, b = Peer(table, "a"), Peer(table, "b")
+    frames_of(a, 3)
+    slot = slot_of(a)
+    a.crash()
+    again = Peer(table, "a", disk=a.disk)
+    table.link_all()
+    again.spaces.peer_holds(b.id, [Have("main", slot.origin, 2, b"an invented hash")])
+    assert again.spaces.frames_after(slot, 0, 1 << 20) == []
+    table.env.run_for(10.5)
+    assert len(again.spaces.frames_after(slot, 0, 1 << 20) or []) == 3
+    again.spaces.peer_holds(b.id, [Have("main", slot.origin, 2, b"an invented hash")])
+    assert len(again.spaces.frames_after(slot, 0, 1 << 20) or []) == 3
+    assert not again.told(WritesLost) + again.told(LogForked)
