@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable
 from random import Random
 
+from bench.table import Line, show
 from sim import World
 from sim.scenario import find
 
 STORY, SEEDS = "chaos", range(1, 9)
-SIZES = {5: 30.0, 12: 30.0, 30: 10.0}  # nodes: seconds of the world's time, in which each writes once a second
+SIZES = {5: (30, None), 12: (20, 15.0), 30: (8, None)}  # nodes: seconds of the world's time, and the target
 
 
 def cpu(work: Callable[[], object]) -> float:
@@ -56,60 +57,62 @@ def stock_asyncio(events: int) -> None:
     asyncio.run(main())
 
 
-def told() -> None:
+def beside(events: int, seconds: float) -> dict[str, float]:
+    """What the references would simulate in a CPU second, had they as many events and nothing in them."""
+    return {
+        "bare heap": seconds / cpu(lambda: bare_heap(events)),
+        "asyncio's timers": seconds / cpu(lambda: stock_asyncio(events)),
+    }
+
+
+def told() -> list[Line]:
     """The story, seed after seed."""
     story = find(STORY)
     story.tell(0)  # imports, and the key of the mesh's secret
+    rounds, speeds = [], []
     seconds = events = 0.0
-    took = 0.0
     for seed in SEEDS:
         began = time.process_time()
         outcome = story.tell(seed)
-        took += time.process_time() - began
+        took = time.process_time() - began
+        rounds.append(1 / took)
+        speeds.append(outcome.seconds / took)
         seconds += outcome.seconds
         events += outcome.stats["steps"]
-    print(
-        f"{STORY}: {len(SEEDS) / took:.1f} seeds a CPU second, {seconds / took:.0f} s of the world's time; "
-        f"{events / seconds:.0f} events a second of it, {took / events * 1e6:.0f} us each"
-    )
-    beside(int(events), took)
+    return [
+        Line(f"{STORY}: seeds", rounds, "/s", at_least=4.0),
+        Line(f"{STORY}: simulated seconds", speeds, "/s", beside=beside(int(events), seconds)),
+        Line(f"{STORY}: events a simulated second", [events / seconds], ""),
+    ]
 
 
-def written(nodes: int, seconds: float) -> None:
+def written(nodes: int, seconds: int, at_least: float | None = None) -> list[Line]:
     """``nodes`` that write once a second each, without faults."""
     with World(seed=7) as world:
         world.spawn(nodes)
         world.run_for(3.0)
-        before, frames = world.loop.steps, world.network.frames["sent"]
-
-        def run() -> None:
-            for _ in range(round(seconds)):
-                for each in world.nodes:
-                    each.node.counter("n").increment()
-                world.run_for(1.0)
-
-        took = cpu(run)
+        before, frames, speeds = world.loop.steps, world.network.frames["sent"], []
+        for _ in range(seconds):
+            began = time.process_time()
+            for each in world.nodes:
+                each.node.counter("n").increment()
+            world.run_for(1.0)
+            speeds.append(1 / (time.process_time() - began))
         events, frames = world.loop.steps - before, world.network.frames["sent"] - frames
-    print(
-        f"{nodes} nodes, a write a second each: {seconds / took:.0f} s of the world's time a CPU second; "
-        f"a second of it is {events / seconds:.0f} events and {frames / seconds:.0f} frames, "
-        f"{took / events * 1e6:.0f} us an event"
-    )
-    beside(events, took)
-
-
-def beside(events: int, took: float) -> None:
-    """The references, for as many events."""
-    heap, stock = cpu(lambda: bare_heap(events)), cpu(lambda: stock_asyncio(events))
-    print(f"    beside: a bare heap 1/{took / heap:.0f} of that, timers of stock asyncio 1/{took / stock:.0f}")
+    return [
+        Line(f"{nodes} nodes: simulated seconds", speeds, "/s", at_least=at_least, beside=beside(events, seconds)),
+        Line(f"{nodes} nodes: events a simulated second", [events / seconds], ""),
+        Line(f"{nodes} nodes: frames a simulated second", [frames / seconds], ""),
+    ]
 
 
 def main() -> None:
     """All of it."""
     logging.getLogger("gossamer").setLevel(logging.CRITICAL)
-    told()
-    for nodes, seconds in SIZES.items():
-        written(nodes, seconds)
+    lines = told()
+    for nodes, (seconds, at_least) in SIZES.items():
+        lines += written(nodes, seconds, at_least)
+    show("sim", lines, ["all by CPU time of one core; in the meshes without faults each node writes once a second"])
 
 
 if __name__ == "__main__":
