@@ -22,7 +22,6 @@ BENCHES = {
     "messages": "a million messages on a topic, questions and latency, beside aiohttp, Zenoh, ZeroMQ and NATS",
     "letters": "durable messages as fast as they are acknowledged, a flood to a slow reader",
     "relay": "what one hop more costs, and thirty nodes in one process",
-    "sim": "simulated seconds a second of this machine, at 5 to 30 nodes, beside a bare heap and the stock loop",
     "values": "one operation, made and taken in from a frame, by type; no network",
     "crdt": "shared values without a network, beside Yjs (pycrdt) and Loro",
     "sim": "simulated seconds a CPU second, under all faults and without, beside a bare heap and asyncio",

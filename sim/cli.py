@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 import textwrap
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ import click
 from sim.determinism import check
 from sim.errors import SimError
 from sim.plan import BadReplay, Plan, load
+from sim.progress import Bar
 from sim.record import Recorder
 from sim.report import write as write_report
 from sim.scenario import Outcome, Scenario, UnknownScenario, find, shipped
@@ -149,7 +149,7 @@ def shrink(what: str, seed: int | None, out: Path | None, runs: int, as_json: bo
         plan = Plan(seed=seed)
     out = out or Path(f"{told.name}-{plan.seed}.replay.json")
     began = time.perf_counter()
-    with _progress(runs, "shrinking", quiet=as_json) as advance:
+    with Bar(runs, "shrinking", quiet=as_json) as advance:
         try:
             shrunk = Shrinker(told, plan, runs_max=runs, on_try=lambda done, size: advance(str(size))).run()
         except Holds as wrong:
@@ -189,7 +189,7 @@ def swarm(name: str, seeds: int, first: int, jobs: int | None, keep_going: bool,
     done = checked = 0
     seconds = 0.0
     stopped = False
-    with _progress(seeds, name, quiet=as_json) as advance:
+    with Bar(seeds, name, quiet=as_json) as advance:
         results = swarm_of(name, range(first, first + seeds), jobs or os.cpu_count() or 1, share=share, fresh=True)
         try:
             for result in results:
@@ -297,33 +297,6 @@ def _sized(size: Size) -> dict[str, Any]:
     return {
         "faults": size.faults, "nodes": size.nodes, "operations": size.operations, "seconds": size.seconds,
     }  # fmt: skip
-
-
-class _progress:
-    """A bar on standard error, where somebody looks at it; ``advance(text)`` moves it by one."""
-
-    def __init__(self, total: int, what: str, *, quiet: bool) -> None:
-        self._total, self._what = total, what
-        self._quiet = quiet or not sys.stderr.isatty()
-
-    def __enter__(self) -> Any:
-        if self._quiet:
-            return lambda text: None
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (
-            TextColumn("{task.fields[what]}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[said]}", markup=False),
-        )  # fmt: skip
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
-        self._bar.start()
-        task = self._bar.add_task("", total=self._total, what=self._what, said="")
-        return lambda text: self._bar.update(task, advance=1, said=text, refresh=True)
-
-    def __exit__(self, *_: object) -> None:
-        if not self._quiet:
-            self._bar.stop()
 
 
 if __name__ == "__main__":

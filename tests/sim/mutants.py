@@ -415,7 +415,7 @@ def who_counts_is_forgotten() -> Iterator[None]:
 def snapshot_adopted() -> Iterator[None]:
     """A snapshot takes the place of the document instead of being joined with it."""
 
-    def adopt(self: Any, snapshot: bytes, *, events: bool = True) -> list[Any]:
+    def adopt(self: Any, snapshot: bytes, **options: Any) -> list[Any]:
         fresh = Document(self.actor, keep_history=False)
         join(fresh, snapshot, events=False)
         for name in ("_root", "_clock", "actors", "_news"):
