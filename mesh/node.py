@@ -262,8 +262,8 @@ class Node(MainSpace, Messenger, Outlook):
         """Close everything ``member`` (an id, or a name) wrote, in all spaces: it does not come back.
 
         What others keep only for its late return can then be forgotten. Should it come back, it goes on in new logs on
-        what the others have, and is told what it wrote alone and nobody had (``StateLost``). Raises ``UnknownMember``,
-        ``AmbiguousName``, ``ValueError`` for this node itself, and what a write raises.
+        what the others have, and gets back what it wrote alone and nobody had (``space.lost()``). Raises
+        ``UnknownMember``, ``AmbiguousName``, ``ValueError`` for this node itself, and what a write raises.
         """
         runtime = self._running("node.retire()")
         node = self._resolve(runtime, member)

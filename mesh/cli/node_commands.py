@@ -67,7 +67,7 @@ def retire(member: str, data: Path | None, mesh: str | None, as_json: bool) -> N
     """Close what MEMBER wrote, for good: it does not come back.
 
     What the others keep only for its late return can then be forgotten. If it comes back all the same it goes on in new
-    logs, and what it had written alone and nobody had is lost, and named.
+    logs, and what it had written alone is handed back to it, not taken in.
     """
     with client_of(data, mesh) as client:
         client.ask("retire", member=member)

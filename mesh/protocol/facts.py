@@ -155,8 +155,7 @@ class WritesRefused(Fact):
 
 @dataclass(frozen=True, slots=True)
 class StateLost(Fact):
-    """Local writes of ``stream`` from ``first`` to ``last`` were taken back: the disk refused them, or their log was
-    retired before anybody took them in."""
+    """The disk refused: local writes of ``stream`` from ``first`` to ``last`` were taken back."""
 
     name: ClassVar[str] = "state.lost"
     level: ClassVar[str] = "error"

@@ -3,7 +3,8 @@
 Closing is an act of ``crdt.retirement``: an operation in somebody's log. A node closes by itself only its own former
 logs, which nobody writes any more (a lost disk, a restored backup); those of a member that does not come back, whoever
 says so (``gossamer retire``). If it comes back all the same it finds its log closed: it goes on in a new one, on what
-the others have, and what it had written beyond the end is named as lost, here and by those who refused it.
+the others have. What it had written beyond the end is handed back to its application (``lost``), and those who refused
+it say so too.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from typing import TYPE_CHECKING
 from crdt import LogClosed
 from mesh.errors import MeshError
 from mesh.protocol.effects import Held
-from mesh.protocol.facts import StateLost, WritesRefused
+from mesh.protocol.facts import WritesRefused
 from mesh.state import records
 from mesh.state.journal import nothing
 from mesh.state.log import Log
 from mesh.state.room import Room
 from transport.base import Cut
-from transport.frame import SignedFrame
+from transport.frame import SignedFrame, parse
 from transport.identity import NodeId, Origin
 
 if TYPE_CHECKING:
@@ -90,31 +91,33 @@ class Closings:
         if writer.open_transaction is not None:
             writer.defer(self.look)
             return
-        lost = self._cut(dict(doc.retired))
+        writer.seal()  # so that all of it is in frames
+        cut = self._cut(dict(doc.retired))
         writer.abandon(f"it was retired at {end}")
-        for log, first, last in lost:
+        for log in cut:
             self._room.feed(Held(log.slot, 0, log.head, None, 0))  # if others have it all the same, they bring it
-            if log.slot.origin.node == self._room.identity.id:
-                self._room.tell(StateLost(self._replica.name, first, last, f"this log was retired at {end}"))
 
-    def _cut(self, ends: dict[str, int]) -> list[tuple[Log, int, int]]:
-        """Take back what lies beyond the end of closed logs: nobody else takes it in, since this one is closed too."""
+    def _cut(self, ends: dict[str, int]) -> list[Log]:
+        """Take back what lies beyond the end of closed logs: nobody else takes it in, since this one is closed too.
+        What this node wrote is handed back (``lost``)."""
         replica, storage = self._replica, self._room.storage
-        clock = replica.doc.clock
-        lost: list[tuple[Log, int, int]] = []
+        taken: list[Log] = []
         cuts: list[Cut] = []
         for log in replica.logs.values():
-            end, last = ends.get(log.actor), clock.get(log.actor)
-            if end is None or last <= end:
+            end = ends.get(log.actor)
+            if end is None or log.head.seq <= end:
                 continue
+            taken.append(log)
             cut = log.head_before(storage, end + 1)
-            lost.append((log, cut.seq + 1, last))
-            if log.head.seq > cut.seq:
-                log.head = cut
-                log.saved = min(log.saved, cut)
-                log.unsaved = {first: frame for first, frame in log.unsaved.items() if first <= cut.seq}
+            if log.slot.origin.node == self._room.identity.id:
+                frames = [parse(raw) for raw in log.frames_after(storage, cut.seq, log.head.seq)]
+                replica.lost.keep(log.slot, frames, f"this log was retired at {end}")
+            else:
                 cuts.append(records.cut_from(log.slot, cut.seq + 1))
+            log.head = cut
+            log.saved = min(log.saved, cut)
+            log.unsaved = {first: frame for first, frame in log.unsaved.items() if first <= cut.seq}
             replica.aside.drop(log.slot.origin, since=cut.seq + 1)
         if cuts:
             self._room.journal.append([], cuts, saved=nothing)
-        return lost
+        return taken

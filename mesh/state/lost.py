@@ -69,6 +69,12 @@ class Lost:
         self._taken.add(slot.origin)
         self.tell(slot, taken, reason)
 
+    def returned(self, slot: Slot, frame: SignedFrame) -> None:
+        """This one came back: others have taken it in after all."""
+        key = records.frame_key(slot, frame.last)
+        if slot.origin in self._taken and self._room.storage.get(records.LOST, key) == frame.raw:
+            self._room.journal.append([], [(records.LOST, key, key + b"\0")], saved=nothing)
+
     def tell(self, slot: Slot, frames: list[SignedFrame], reason: str) -> None:
         """Say that these frames of a log cannot be applied here."""
         first, last = frames[0].first, frames[-1].last

@@ -247,6 +247,7 @@ class Replica:
             saved=partial(self._on_saved, log, frame),
         )
         room.feed(Held(log.slot, frame.first, head, peer, len(frame.raw)))
+        self.lost.returned(log.slot, frame)
         if log.fork and head.seq == log.fork - 1:
             room.feed(Forked(log.slot.origin))
         self._free.append(log.slot.origin)

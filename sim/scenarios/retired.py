@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from mesh.config import NodeConfig
-from mesh.protocol.facts import Fact, LogRenewed, StateLost, WritesRefused
+from mesh.protocol.facts import Fact, LogRenewed, WritesLost, WritesRefused
 from mesh.state.config import StateConfig
 from sim.checkers.convergence import check_clocks, converged
 from sim.node import SimNode
@@ -51,11 +51,13 @@ def long_offline_writer(world: World) -> None:
         others[0].node.retire(away.node.id)
         world.run_until(lambda world: all(kept(each) == 0 for each in others), within=60.0)
         check_clocks(world)
-        lost, refused = hear(away, StateLost), [hear(each, WritesRefused) for each in others]
+        lost, refused = hear(away, WritesLost), [hear(each, WritesRefused) for each in others]
         renewed = hear(away, LogRenewed)
     world.run_until(everybody_sees_everybody, within=20.0)
     world.run_until(lambda world: bool(renewed) and converged(world), within=60.0)
     assert [each.last - each.first + 1 for each in lost] == [4]
+    handed_back = away.node.space("main").lost()  # to be written again, if they still matter
+    assert [each.fields for each in handed_back[:3]] == [{"amount": 100}] * 3 and len(handed_back) == 4
     assert all(fact.origin.node == away.node.id for facts in refused for fact in facts)
     away.node.counter("n").increment(10)
     world.run_until(converged, within=20.0)
@@ -82,6 +84,8 @@ def retired_in_a_split(world: World) -> None:
         lambda world: converged(world) and writer.node.space("main").actor not in friend.node.space("main").retired,
         within=60.0,
     )
+    world.run_for(2.0)
+    assert writer.node.space("main").lost() == []  # it was handed back, and then taken in after all
     writer.node.counter("n").increment(1000)
     world.run_until(converged, within=30.0)
     assert {each.node.counter("n").value for each in world.nodes} == {1101}
