@@ -179,6 +179,7 @@ def test_a_receiver_that_is_too_slow_to_take_it(mesh: Mesh, call: Call) -> None:
 
     with mesh.world.bandwidth(100_000):
         mesh.world.run_in(mesh.a, fill())
+        mesh.world.run_in(mesh.a, fill())  # meanwhile the wire took its share; it takes no more for two seconds
         wrong = mesh.fails(call, mesh.there, bytes(200_000), **how)
     assert isinstance(wrong, Expired if call is send else NotReached) and wrong.node == mesh.there
     assert "was not sent" in str(wrong) or "nothing was sent" in str(wrong)
