@@ -10,7 +10,7 @@ from sim.node import SimNode
 from sim.scenario import scenario
 from sim.scenarios.split import everybody_sees_everybody
 from sim.world import World
-from transport.dialer import DialerConfig
+from transport.dialing import DialerConfig
 from transport.lanes import LanesConfig
 
 BODY_BYTES, FLOOD_S, ANSWERED_WITHIN_S = 200_000, 10.0, 40.0
