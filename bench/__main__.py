@@ -20,10 +20,12 @@ BENCHES = {
     "replication": "50,000 operations to another node, signed, over TLS, with disks",
     "join": "a newcomer that has 20,000 operations to fetch",
     "messages": "a million messages on a topic, questions and latency, beside aiohttp, Zenoh, ZeroMQ and NATS",
-    "letters": "latency, questions, durable messages, a flood to a slow reader",
+    "letters": "durable messages as fast as they are acknowledged, a flood to a slow reader",
     "relay": "what one hop more costs, and thirty nodes in one process",
+    "sim": "simulated seconds a second of this machine, at 5 to 30 nodes, beside a bare heap and the stock loop",
     "values": "one operation, made and taken in from a frame, by type; no network",
     "crdt": "shared values without a network, beside Yjs (pycrdt) and Loro",
+    "sim": "simulated seconds a CPU second, under all faults and without, beside a bare heap and asyncio",
 }
 
 REFERENCES = {  # module: distribution

@@ -175,8 +175,8 @@ class EstablishedLink:
 class Opening:
     """A handshake under way. ``abandon`` ends it in silence: neither callback follows."""
 
-    __slots__ = ("_admit", "_asked_ns", "_conduit", "_env", "_handshake", "_lanes", "_on_end", "_on_link",
-                 "_on_refused", "_rtt_ns", "_timer", "dialed")  # fmt: skip
+    __slots__ = ("_admit", "_asked_ns", "_conduit", "_env", "_handshake", "_is_committed", "_lanes", "_on_end",
+                 "_on_link", "_on_refused", "_rtt_ns", "_timer", "dialed")  # fmt: skip
 
     def __init__(
         self, env: Env, conduit: Conduit, handshake: Handshake, *, dialed: bool, lanes: LanesConfig, timeout_ns: int,
@@ -186,6 +186,7 @@ class Opening:
         self._env, self._conduit, self._handshake, self.dialed, self._lanes = env, conduit, handshake, dialed, lanes
         self._on_link, self._on_refused, self._on_end, self._admit = on_link, on_refused, on_end, admit
         self._asked_ns, self._rtt_ns = env.mono(), 0
+        self._is_committed = False  # our last word is sent: to the other end this is a link, as soon as it arrives
         self._timer: Timer | None = env.call_at(env.mono() + timeout_ns, self._on_timeout)
         conduit.on_message, conduit.on_close, conduit.on_drained = self._on_message, self._on_closed, _nothing
         opening = handshake.open()
@@ -235,6 +236,7 @@ class Opening:
             if self._timer is None:
                 return  # abandoned meanwhile
             self._conduit.send(handshake.commit())
+            self._is_committed = True
         if handshake.is_up and self._stop():
             proven = handshake.proven
             assert proven is not None
@@ -255,7 +257,7 @@ class Opening:
         if not self._stop():
             return
         told = refusal(error)
-        if told is not None:
+        if told is not None and not self._is_committed:  # on a link a word of the handshake would be a broken rule
             self._conduit.send(told)
         self._conduit.close(error.reason)
         self._on_refused(Refusal(self._conduit.remote, error.reason, error.peer, error.detail, error))

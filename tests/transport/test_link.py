@@ -108,6 +108,20 @@ def test_a_silent_end_is_given_up_after_five_seconds() -> None:
     assert {each.reason for each in pair.refused.values()} == {"handshake-timeout"}
 
 
+def test_found_a_dialler_that_gave_up_waiting_for_the_welcome_broke_no_rule() -> None:
+    """Its refusal came in upon a link that was up at the other end, which banned it: "no entry of kind 147". Thirty
+    nodes in one process on a busy machine did so to each other."""
+    pair = Pair()
+    pair.env.run_until(lambda: "b" in pair.links, within=1)
+    pair.network.cut("ha", "hb")  # the welcome is on its way
+    pair.env.run_for(6)
+    assert {who: each.reason for who, each in pair.refused.items()} == {"a": "handshake-timeout"}
+    pair.network.heal("ha", "hb")
+    pair.env.run_for(1)
+    assert pair.links["b"].fault is None
+    assert pair.closed["b"] == ["closed"]
+
+
 def test_what_comes_after_a_quiet_turn_goes_at_once_and_what_follows_goes_together() -> None:
     """Neither waits for company when there is none, nor is a crowd sent one by one."""
     pair = Pair().up()
