@@ -87,9 +87,10 @@ def traces(names: tuple[str, ...], replay: Any) -> Iterator[Figure]:
             seconds = getattr(mine, field)
             ratio = {who: getattr(each, field) / seconds for who, each in best.items() if who != "gossamer"}
             times = 0.5 if is_live else 1.0
-            held = ratio["pycrdt"] >= times if "pycrdt" in ratio else None
+            held = ratio["pycrdt"] >= times if "pycrdt" in ratio and way != "remote" else None
+            must, aim = "" if way == "remote" else f"{times:g}x", "2x" if way == "local" else ""
             yield Figure(
-                f"trace {name}, {way}", f"{seconds:.3f} s, {mine.size:.0f} B", f"{times:g}x", "" if is_live else "2x",
+                f"trace {name}, {way}", f"{seconds:.3f} s, {mine.size:.0f} B", must, aim,
                 held, ratio, "" if held is not False else profile(both["gossamer"], way == "remote"),
             )  # fmt: skip
 
