@@ -16,7 +16,7 @@ help:
 	echo "make demo    three real nodes on this machine: discover, share, cut, heal, kill, recover"
 	echo "make test    all tests (those that need network namespaces are skipped where there are none)"
 	echo "make soak    the product held to its figures: overload, cuts, 100 kills; minutes, and root for namespaces"
-	echo "make fuzz    hostile bytes at every door, guided by coverage, for SECONDS=600 (needs a wheel of atheris)"
+	echo "make fuzz    hostile bytes at every door, guided by coverage, for FUZZ_SECONDS=600 (needs a wheel of atheris)"
 	echo "make lint    ruff and mypy"
 	echo "make bench   measurements, each beside its reference"
 
@@ -32,7 +32,7 @@ soak: $(STAMP)
 fuzz: $(STAMP)
 	if command -v uv >/dev/null 2>&1; then uv pip install --quiet --python $(BIN)/python --editable '.[fuzz]'; \
 	else $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --editable '.[fuzz]'; fi
-	$(BIN)/python -m tests.fuzz --seconds $${SECONDS:-600}
+	$(BIN)/python -m tests.fuzz --seconds $${FUZZ_SECONDS:-600}
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

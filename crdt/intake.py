@@ -88,7 +88,7 @@ class Intake(Writer):
             self._history.extend(batch)
         return self._events_of(batch) if events else []
 
-    def _apply_each(self, batch: list[Change], events: bool, admitted: bool) -> list[Event]:
+    def _apply_each(self, batch: list[Change], events: bool, admitted: bool = False) -> list[Event]:
         """The general lane: any authors, any order, anything missing."""
         if self._transaction is not None:
             self._settled()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from mesh.messaging.config import MessagingConfig
 from mesh.protocol.stack import StackConfig
 from mesh.state.config import StateConfig
-from transport.dialer import DialerConfig
+from transport.dialing import DialerConfig
 
 DEFAULT_PORT = 17470  # unassigned by IANA; the next free one is taken when a second node runs on this host
 PORTS_TRIED = 64

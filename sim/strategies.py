@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from sim import shapes
-from sim.nemesis import CLASSES
+from sim.draws import CLASSES
 from sim.plan import Planned
 from sim.points import POINTS
 

@@ -12,6 +12,7 @@ its node, and *seen* when another node held it. Laws:
 - *strong convergence*: equal clocks, equal digests, at every look;
 - *nothing lost*: what a node acknowledged it has again after any crash, and in the end everybody has it; what was seen
   elsewhere too, since nothing leaves a node that it could forget;
+- *once*: an element of the list is there at most once, whoever moves it where;
 - *nothing invented*: only what some client wrote is ever there;
 - *stable cut*: nobody folds what another node does not have on disk (``check_floors``);
 - in the end: *counters exact* (``Tally``), *equal values*, *nothing waits* anywhere, messages a write within bounds.
@@ -21,7 +22,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ from sim.checkers.escrow import check_rights
 from sim.checkers.stability import check_floors
 from sim.checkers.verdict import Violated
 from sim.checkers.winners import Winners
+from sim.operations import NAMES, OTHERS
 from sim.seed import exponential
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 WRITES_PER_S = 2.0
 LOOK_EVERY_S = 0.25
-NAMES = "abcdefgh"
 
 
 @dataclass(slots=True)
@@ -117,7 +117,7 @@ class Workload:
         self._delivery.add(element, self._world.now)
         flush = self._world.loop.create_task(self._flush(node, element, write))
         self._flushes[flush] = None  # a crashed node's never ends; kept, so that it is not collected
-        more = _OTHERS[rng.randrange(len(_OTHERS))]
+        more = OTHERS[rng.randrange(len(OTHERS))]
         if callable(more):
             more(space, rng, element)
         elif more == "register":
@@ -177,6 +177,9 @@ class Workload:
         check_rights(self._world, "bound")
         if self.looks % 4 == 0:
             check_floors(self._world)
+            for node in self._world.nodes:
+                if node.answers:
+                    self._check_list(node)
 
     def _look_at(self, node: SimNode) -> frozenset[str]:
         space = node.node.space("main")
@@ -199,6 +202,13 @@ class Workload:
             if lost and node.name not in self.forgetful:
                 raise Violated(f"{node.name} came back without {lost[:5]}, which it had acknowledged or sent")
         return here
+
+    def _check_list(self, node: SimNode) -> None:
+        """Each element was inserted once: whoever moves it, it is there at most once."""
+        shown = node.node.list("list").value
+        twice = [each for each, count in Counter(shown).items() if count > 1 or each not in self.writes]
+        if twice:
+            raise Violated(f"{node.name} shows {twice[:5]} twice in a list, or nobody wrote it")
 
     def _excused(self, node: str, gone: frozenset[str]) -> frozenset[str]:
         """What of ``gone`` a node may miss: what a refusing disk made its author take back before anybody had it, and
@@ -268,55 +278,3 @@ def _refusals() -> tuple[type[Exception], ...]:
     from mesh.errors import MeshError
 
     return CrdtError, MeshError
-
-
-def _toggle_set(space: Any, rng: Random, element: str) -> None:
-    name = rng.choice(NAMES)
-    held = space.set("churn", remove_wins=False)
-    if name in held:
-        held.discard(name)
-    else:
-        held.add(name)
-
-
-def _toggle_remove_wins(space: Any, rng: Random, element: str) -> None:
-    name = rng.choice(NAMES)
-    held = space.set("rw", remove_wins=True)
-    if name in held:
-        held.discard(name)
-    else:
-        held.add(name)
-
-
-def _multi(space: Any, rng: Random, element: str) -> None:
-    space.multi("multi").set(element)
-
-
-def _flag(space: Any, rng: Random, element: str) -> None:
-    flag = space.flag("flag")
-    if rng.random() < 0.5:
-        flag.enable()
-    else:
-        flag.disable()
-
-
-def _map(space: Any, rng: Random, element: str) -> None:
-    held, name = space.map("map"), rng.choice(NAMES)
-    draw = rng.random()
-    if draw < 0.3:
-        held[name] = element
-    elif draw < 0.5 and held.get(name) is not None:
-        del held[name]
-    elif draw < 0.8:
-        held.map("child").counter(name).increment()
-    else:
-        held.map("child").set("tags").add(element)
-
-
-def _delete(space: Any, rng: Random, element: str) -> None:
-    space.delete(rng.choice(("churn", "map", "multi", "flag")))
-
-
-_OTHERS: tuple[Callable[[Any, Random, str], None] | str, ...] = (  # by name: those with checkers of their own
-    _toggle_set, _toggle_remove_wins, "register", _multi, _flag, _map, _map, "bounded", _delete,
-)  # fmt: skip

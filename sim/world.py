@@ -82,6 +82,7 @@ class World(Course, Trouble):
         self.source = self.seed.source("world")
         self.nodes: list[SimNode] = []
         self.forgetful: set[str] = set()  # names of nodes whose disk was lost, lied or rotted
+        self.bridged: dict[tuple[str, object], int] = {}  # how far those folded what they had, by space and log
         self.operations: list[str] = []  # the clients' operations that were carried out, by name
         self.on_boot: Callable[[SimNode], None] = lambda node: None  # a recorder's, both
         self.on_end: Callable[[], None] = lambda: None

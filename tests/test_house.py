@@ -28,7 +28,7 @@ CORES = (
     "transport/handshake.py", "transport/admission.py", "transport/lanes.py",
     "transport/candidates.py", "transport/porch.py", "transport/audit.py", "transport/rounds.py",
     "transport/address.py", "transport/discovery/scoutcore.py",
-    "transport/link.py", "transport/dialer.py",  # on callbacks alone
+    "transport/link.py", "transport/dialer.py", "transport/agenda.py", "transport/dialing.py",  # on callbacks alone
     "mesh/config.py", "mesh/state/config.py", "mesh/messaging/config.py", "mesh/messaging/pattern.py",
     "mesh/messaging/window.py", "mesh/errors.py", "mesh/messages.py", "mesh/protocol/*",
     "mesh/agents/scheduler.py", "mesh/agents/task.py",

@@ -11,59 +11,22 @@ Which link stays is decided alike on both ends, by the last one to commit (``han
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from transport.agenda import Agenda
 from transport.audit import Audit
-from transport.base import MILLISECOND, SECOND, Conduit, DialFault, Env, Hint
-from transport.candidates import Candidate, CandidateTable, Key
+from transport.base import SECOND, Conduit, DialFault, Env, Hint
+from transport.candidates import Candidate
+from transport.dialing import DialerConfig
 from transport.errors import HandshakeCut, Selfie, WrongMesh, WrongSecret, WrongVersion
 from transport.handshake import BOOT_BYTES, Proven
 from transport.identity import Identity, Mesh, NodeId
-from transport.lanes import LanesConfig
-from transport.link import LANES, EstablishedLink, Opening, Refusal, establish
+from transport.link import EstablishedLink, Opening, Refusal, establish
 from transport.porch import Porch, host_of
 from transport.rounds import Attempt, Round, Rounds
 
-_LIVE = ("scout", "mdns")  # a hint from these was spoken just now
-_LASTING = ("bootstrap", "known")
 _HOPELESS = (WrongMesh, WrongSecret, WrongVersion, Selfie)  # will not change by asking again
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DialerConfig:
-    """Bounds and waits of dialling and accepting."""
-
-    candidates_max: int = 1024  # remembered; about 1 KB each
-    dials_max: int = 16  # at once, in all (Hyperswarm has 3, but no peers with several dead addresses)
-    hinted_dials_max: int = 12  # of those for mere hints, so that wishes always find room
-    stagger_s: float = 0.05  # between two addresses of one peer (RFC 8305 says 0.25 for the open internet)
-    dial_timeout_s: float = 4.0  # a lost SYN is sent again after 1 and 3 s
-    handshake_timeout_s: float = 5.0  # the issue's bound; two round trips and four Ed25519 operations
-    backoff_min_s: float = 0.2
-    backoff_max_s: float = 30.0  # full jitter (Brooker 2015): half of it on average
-    second_look_s: float = 0.03  # after a link was lost and the re-dial hung up: closing a process's sockets takes less
-    second_looks_max: int = 3
-    barred_s: float = 60.0  # an address that answered as another mesh, or as ourselves
-    rest_s: float = 60.0  # no hint wakes a peer that was evicted or banned before; guess
-    hint_gap_s: float = 0.5  # between two rounds that live hints start for one peer
-    hint_tries_max: int = 8  # rounds for a hint that nobody repeats or wishes for: about half a minute
-    crossed_wait_s: float = 0.5  # how long the winning link of crossed dials may take to appear
-    lived_s: float = 5.0  # a link that ended sooner counts as a failed round: no loop of links that do not last
-    short_lives_max: int = 3  # such links in a row after which even a wish waits
-    short_lives_pause_s: float = 2.0  # that long at most: a path that flapped and is well again shall not wait; guess
-    half_open_max: int = 64  # inbound handshakes at once, the issue's bound
-    half_open_per_host_max: int = 16
-    reports_max: int = 512  # refusals remembered so as to be reported once
-    report_again_s: float = 600.0
-    lanes: LanesConfig = LANES
-
-    def __post_init__(self) -> None:
-        if not 0 < self.hinted_dials_max <= self.dials_max or not 0 < self.backoff_min_s <= self.backoff_max_s:
-            raise ValueError(f"need 0 < hinted_dials_max <= dials_max, 0 < backoff_min_s <= backoff_max_s, got {self}")
-        if min(self.candidates_max, self.half_open_max, self.half_open_per_host_max, self.reports_max) < 1:
-            raise ValueError(f"bounds are at least 1, got {self}")
 
 
 # Outcomes of a host that took the connection and let go of it: the sockets of a process that dies close one by one,
@@ -92,22 +55,27 @@ class Dialer:
         self._config = config or DialerConfig()
         self._on_link, self._on_lost = on_link, on_lost
         self._on_refused, self._on_unreached = on_refused, on_unreached
-        self._rng = env.rng("dialer")
         self._boot = env.entropy(BOOT_BYTES)
         self._links: dict[NodeId, EstablishedLink] = {}
         self._since: dict[NodeId, int] = {}  # when each link came up
-        self._table = CandidateTable(self._config.candidates_max)
         self._rounds = Rounds(
             env, dials_max=self._config.dials_max, hinted_max=self._config.hinted_dials_max,
             stagger_ns=_ns(self._config.stagger_s), timeout_ns=_ns(self._config.dial_timeout_s),
             on_conduit=self._dialed, on_attempt_failed=self._attempt_failed, on_failed=self._failed,
             on_freed=self._freed,
         )  # fmt: skip
+        self._agenda = Agenda(
+            env, self._config, env.rng("dialer"), self._rounds, is_linked=self._links.__contains__,
+            is_denied=self._is_denied,
+        )  # fmt: skip
         self._committed: dict[NodeId, Attempt] = {}  # proven, our proof is sent, their welcome not yet here
         self._porch = Porch(self._config.half_open_max, self._config.half_open_per_host_max)
         self._denied: frozenset[NodeId] = frozenset()
         self._audit = Audit(self._config.reports_max, _ns(self._config.report_again_s))
         self._is_closed = False
+
+    def _is_denied(self, node: NodeId | None) -> bool:
+        return node in self._denied
 
     # -- what others ask ---------------------------------------------------------------------------------------------
 
@@ -151,9 +119,9 @@ class Dialer:
             return
         if hint.node is None:
             for address in hint.addresses:
-                self._hint(None, address, (address,), hint.source)
+                self._agenda.hint(None, address, (address,), hint.source)
         elif hint.node not in self._links:
-            self._hint(hint.node, hint.node, hint.addresses, hint.source)
+            self._agenda.hint(hint.node, hint.node, hint.addresses, hint.source)
 
     def connect(self, member: NodeId, addresses: tuple[str, ...]) -> None:
         """Hold a link to ``member`` from now on: dialled at once, and again whenever it is lost, until ``forget``.
@@ -162,30 +130,30 @@ class Dialer:
         soon as they were up; ``addresses`` are added to those known, and tried first."""
         if self._is_closed or member == self._identity.id:
             return
-        candidate = self._candidate(member, member, addresses, is_wanted=True)
+        candidate = self._agenda.enter(member, member, addresses, is_wanted=True)
         if candidate is None or member in self._links:
             return
         if candidate.short_lives <= self._config.short_lives_max:
-            self._start(candidate)
+            self._agenda.start(candidate)
         else:  # we disagree on something that a new link does not settle: no storm of links (``_lost`` has set when)
-            self._start_at(candidate, self._env.mono() + self._pause_ns(candidate), sooner=True)
+            self._agenda.start_at(candidate, self._env.mono() + self._agenda.pause_ns(candidate), sooner=True)
 
     def forget(self, member: NodeId) -> None:
         """No longer try to reach ``member``. A link that is there stays; a later hint may find it again."""
-        candidate = self._table.get(member)
+        candidate = self._agenda.get(member)
         if candidate is not None:
             candidate.is_wanted = candidate.is_lasting = False
-            self._rest(candidate)
+            self._agenda.rest(candidate)
             self._rounds.stop(member)
 
     def redial(self, member: NodeId) -> None:
         """Try ``member`` now, whatever its back-off and bars say. Nothing for one that is linked or unknown."""
-        candidate = self._table.get(member)
+        candidate = self._agenda.get(member)
         if candidate is not None and not self._is_closed and member not in self._links:
             candidate.failures = 0
             for record in candidate.addresses.values():
                 record.barred_until_ns = 0
-            self._start(candidate)
+            self._agenda.start(candidate)
 
     def deny(self, members: set[NodeId]) -> None:
         """Have nothing to do with exactly these, in silence, as if the path were cut. For tests of partitions."""
@@ -195,16 +163,15 @@ class Dialer:
             if member in self._links:
                 self._links[member].close("closed")
             self._rounds.stop(member)
-        for candidate in self._table:
+        for candidate in self._agenda:
             if (candidate.node or candidate.resolved) in lifted:
                 candidate.failures = 0
-                self._start(candidate)
+                self._agenda.start(candidate)
 
     def close(self) -> None:
         """End it all: dials, handshakes, and links with the cause "left"."""
         self._is_closed = True
-        for candidate in self._table:
-            self._rest(candidate)
+        self._agenda.close()
         self._rounds.stop_all()
         self._porch.clear()
         for link in list(self._links.values()):
@@ -214,7 +181,7 @@ class Dialer:
         """Every candidate: where it is said to be, what came of it, when it is tried again."""
         now = self._env.mono()
         rows = []
-        for candidate in self._table:
+        for candidate in self._agenda:
             peer, round = candidate.node or candidate.resolved, self._rounds.get(candidate.key)
             rows.append(
                 candidate.explain(now)
@@ -235,74 +202,11 @@ class Dialer:
     def counts(self) -> dict[str, int]:
         """What the bounds did: strangers waiting and put out, candidates dropped, dials now."""
         return {
-            "half_open": len(self._porch), "half_open_evicted": self._porch.evicted, "candidates": len(self._table),
-            "candidates_dropped": self._table.dropped, "dials": self._rounds.dials,
+            "half_open": len(self._porch), "half_open_evicted": self._porch.evicted, "candidates": len(self._agenda),
+            "candidates_dropped": self._agenda.dropped, "dials": self._rounds.dials,
         }  # fmt: skip
 
-    # -- candidates --------------------------------------------------------------------------------------------------
-
-    def _candidate(
-        self, key: Key, node: NodeId | None, addresses: tuple[str, ...], *, is_wanted: bool = False, source: str = ""
-    ) -> Candidate | None:
-        """The entry for ``key``, made or brought up to date; ``None`` when the table has no room for it."""
-        candidate = self._table.get(key)
-        fresh: list[str] = []
-        if candidate is None:
-            candidate = Candidate(node)
-            candidate.add(addresses)
-            candidate.is_wanted, candidate.is_lasting = is_wanted, source in _LASTING
-            out = self._table.add(candidate)
-            if out is not None:
-                self._rest(out)
-                self._rounds.stop(out.key)
-            if out is candidate:
-                return None
-        else:
-            fresh = candidate.add(addresses)
-            candidate.is_wanted |= is_wanted
-            candidate.is_lasting |= source in _LASTING
-        if source:
-            candidate.sources[source] = None
-        self._rounds.extend(key, fresh)
-        return candidate
-
-    def _hint(self, node: NodeId | None, key: Key, addresses: tuple[str, ...], source: str) -> None:
-        known = self._table.get(key)
-        had = set(known.addresses) if known is not None else set()
-        candidate = self._candidate(key, node, addresses, source=source)
-        if candidate is None or self._rounds.get(key) is not None or candidate.resolved in self._links:
-            return
-        now = self._env.mono()
-        if known is None or (not had.issuperset(addresses) and candidate.rests_until_ns <= now):
-            self._start(candidate)
-        elif source in _LIVE and candidate.rests_until_ns <= now:
-            # It was heard just now, so its back-off is out of date; but a hint a packet must not mean a dial a packet.
-            self._start_at(candidate, candidate.ended_ns + _ns(self._config.hint_gap_s), sooner=True)
-
-    def _rest(self, candidate: Candidate) -> None:
-        if candidate.timer is not None:
-            candidate.timer.cancel()
-        candidate.timer = candidate.next_ns = None
-
-    def _start_at(self, candidate: Candidate, when_ns: int, *, sooner: bool = False) -> None:
-        if self._is_closed or (sooner and candidate.next_ns is not None and candidate.next_ns <= when_ns):
-            return
-        self._rest(candidate)
-        candidate.next_ns = max(when_ns, self._env.mono())
-        candidate.timer = self._env.call_at(candidate.next_ns, lambda: self._start(candidate))
-
     # -- rounds ------------------------------------------------------------------------------------------------------
-
-    def _start(self, candidate: Candidate) -> None:
-        self._rest(candidate)
-        peer = candidate.node or candidate.resolved
-        if peer in self._links:
-            candidate.insist = False
-            return
-        key = candidate.key
-        if not self._is_closed and self._rounds.get(key) is None and self._table.get(key) is candidate:
-            is_denied = candidate.node in self._denied
-            self._rounds.start(candidate, [] if is_denied else candidate.order(self._env.mono()))
 
     def _dialed(self, attempt: Attempt, conduit: Conduit) -> None:
         candidate = attempt.round.candidate
@@ -326,7 +230,7 @@ class Dialer:
             self._rounds.free(attempt)
             self._rounds.stop(candidate.key)
             candidate.insist = refusal.error.told
-            self._start_at(candidate, now + _ns(self._config.crossed_wait_s))
+            self._agenda.start_at(candidate, now + _ns(self._config.crossed_wait_s))
             return
         self._rounds.fail(attempt, refusal.reason, refusal.detail)
 
@@ -344,29 +248,21 @@ class Dialer:
         candidate = round.candidate
         if candidate.second_looks and not round.has_told and not _HUNG_UP.isdisjoint(round.outcomes.values()):
             candidate.second_looks -= 1  # it may be dying this very moment: look again before anything is said
-            self._start_at(candidate, self._env.mono() + _ns(self._config.second_look_s))
+            self._agenda.start_at(candidate, self._env.mono() + _ns(self._config.second_look_s))
             return
         candidate.failures += 1
         candidate.insist = False
         lasts = candidate.is_wanted or candidate.is_lasting or candidate.is_proven
         if not lasts and candidate.failures >= self._config.hint_tries_max:
-            self._table.remove(candidate)
+            self._agenda.remove(candidate)
         else:
-            self._start_at(candidate, self._env.mono() + self._backoff_ns(candidate.failures))
+            self._agenda.start_at(candidate, self._env.mono() + self._agenda.backoff_ns(candidate.failures))
         if candidate.node is not None and not round.has_told:
             self._on_unreached(candidate.node, round.is_refused)
 
     def _freed(self, attempt: Attempt) -> None:
         for peer in [peer for peer, each in self._committed.items() if each is attempt]:
             del self._committed[peer]
-
-    def _backoff_ns(self, failures: int) -> int:
-        ceiling = min(self._config.backoff_max_s, self._config.backoff_min_s * 2 ** min(failures - 1, 20))
-        return 10 * MILLISECOND + _ns(self._rng.uniform(0, ceiling))
-
-    def _pause_ns(self, candidate: Candidate) -> int:
-        """Before the next link to a peer whose links end as soon as they are up."""
-        return min(self._backoff_ns(candidate.short_lives), _ns(self._config.short_lives_pause_s))
 
     # -- links -------------------------------------------------------------------------------------------------------
 
@@ -417,11 +313,11 @@ class Dialer:
             via.linked((attempt.address,), now)
             via.note(attempt.address, "linked", "", now)
             if via.node is None:
-                self._candidate(peer, peer, (attempt.address,))
-        candidate = self._table.get(peer)
+                self._agenda.enter(peer, peer, (attempt.address,))
+        candidate = self._agenda.get(peer)
         if candidate is not None:
             candidate.insist, candidate.is_proven = False, True
-            self._rest(candidate)
+            self._agenda.rest(candidate)
             # It came from this host, so what is said of its doors there is true of it, whoever dialled.
             host = host_of(link.remote)
             candidate.linked([each for each in candidate.addresses if host_of(each) == host], now)
@@ -432,12 +328,12 @@ class Dialer:
         if self._links.get(peer) is link:
             del self._links[peer]
             lived = now - self._since.pop(peer) >= _ns(self._config.lived_s)
-            for candidate in self._table:
+            for candidate in self._agenda:
                 if candidate.node == peer:
                     self._lost(candidate, cause, lived)
                 elif candidate.node is None and candidate.resolved == peer:
                     # The node's own entry goes first; this one is for the case that another node lives there now.
-                    self._start_at(candidate, now + _ns(1.0))
+                    self._agenda.start_at(candidate, now + _ns(1.0))
         self._on_lost(link, cause)
 
     def _lost(self, candidate: Candidate, cause: str, lived: bool) -> None:
@@ -449,7 +345,7 @@ class Dialer:
             return
         candidate.failures = 0 if lived else candidate.failures + 1
         candidate.short_lives = 0 if lived else candidate.short_lives + 1
-        self._start_at(candidate, now if lived else now + self._pause_ns(candidate))
+        self._agenda.start_at(candidate, now if lived else now + self._agenda.pause_ns(candidate))
 
     # -- telling -----------------------------------------------------------------------------------------------------
 

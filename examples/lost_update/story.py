@@ -17,7 +17,8 @@ from typing import Any
 
 from mesh.errors import MeshError
 from sim import World, converged, scenario
-from sim.nemesis import Nemesis, draw_plan
+from sim.draws import draw_plan
+from sim.nemesis import Nemesis
 from sim.scenarios.split import everybody_sees_everybody
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -316,9 +316,11 @@ class HyParView:
                 if peer not in self.links or cause not in ("left", "evicted", "replaced", "banned"):
                     return []
                 self._goodbyes[peer] = cause
+                if cause != "evicted":
+                    return []
                 if each := self._peers.get(peer):
-                    each.wished = each.wished and cause != "evicted"
-                return []
+                    each.wished = False
+                return [Forget(peer), CloseLink(peer, "evicted")]  # a link that just ends is dialled again, for ever
             case Shuffle(contacts, answer):
                 out: list[Effect] = [] if answer else [Send(peer, Shuffle(self._sample(peer), answer=True))]
                 for contact in contacts:

@@ -171,6 +171,7 @@ class Folder:
 
     def join(self, snapshot: Snapshot, peer: NodeId) -> None:
         """Join what ``peer`` folded (checked already): never adopt it, since this node may know more."""
+        self._replica.forks.give_way(snapshot)
         held_logs = self._replica.logs
         grown = [(origin, stub) for origin, stub in snapshot.stubs.items()
                  if stub.last > (held_logs[origin].head.seq if origin in held_logs else 0)]  # fmt: skip

@@ -8,6 +8,7 @@ from mesh.messages import Evidence, Want
 from mesh.protocol.effects import Forked, Head, Held
 from mesh.protocol.facts import LogForked
 from mesh.state import records
+from mesh.state.folding import Snapshot, changes_of
 from mesh.state.journal import nothing
 from mesh.state.log import Log
 from mesh.state.room import Room
@@ -70,10 +71,11 @@ class Forks:
             return
         if seq <= log.saved.seq and self._is_history(log, Head(seq, head)):
             if seq >= log.brought:
-                log.is_doubted, log.brought = False, 0
+                log.brought = 0
+                self._replica.doubted.pop(log.slot.origin, None)
             return
-        if not log.is_doubted:
-            log.is_doubted = True
+        if log.slot.origin not in self._replica.doubted:
+            self._replica.doubted[log.slot.origin] = None
             self._room.env.call_at(self._room.env.mono() + DOUBT_NS, lambda: self._believe(log))
         if seq <= log.saved.seq:
             self._room.send(peer, Want(self._replica.name, log.slot.origin, log.floor.seq), Lane.CONTROL)
@@ -86,8 +88,9 @@ class Forks:
 
     def _believe(self, log: Log) -> None:
         """Nobody showed another history of it."""
-        if log.is_doubted:
-            log.is_doubted, log.brought = False, 0
+        if log.slot.origin in self._replica.doubted:
+            del self._replica.doubted[log.slot.origin]
+            log.brought = 0
             self._room.feed(Held(log.slot, 0, log.head, None, 0))  # who asked meanwhile is told that there is some
 
     def _is_ours_alone(self, log: Log) -> bool:
@@ -95,22 +98,49 @@ class Forks:
         origin = log.slot.origin
         return origin.node == self._room.identity.id and not self._replica.lost.has(origin)
 
-    def _withdraw(self, log: Log, seq: int) -> None:
+    def give_way(self, snapshot: Snapshot) -> None:
+        """``snapshot`` is about to be joined. Where it holds a log of our own that is in doubt, the frames that would
+        show where the histories part were folded away: all that this disk has above its own cut is withdrawn, though
+        some of it may be in the snapshot as well."""
+        for origin in list(self._replica.doubted):
+            log, stub = self._replica.logs[origin], snapshot.stubs.get(origin)
+            if stub is not None and stub.last > log.floor.seq:
+                known = stub.last <= log.saved.seq and self._is_history(log, Head(stub.last, stub.digest))
+                if not known and log.saved.seq > log.floor.seq:
+                    self._withdraw(log, log.floor.seq + 1, "; the others have folded this log, and may hold some of it")
+
+    def _withdraw(self, log: Log, seq: int, words: str = "") -> None:
         """Others hold another history of our own log from ``seq`` on, and it is theirs that stays: ours was written to
         a restored backup. It is kept aside for the application, and writing goes on in a new log."""
         writer, storage = self._replica.writer, self._room.storage
-        reason = "this disk is an older copy, which was written to apart from the others"
+        reason = f"this disk is an older copy, which was written to apart from the others{words}"
         if log is writer.own:
             writer.take_back("peers hold another history of this log", reason)
         cut = log.head_before(storage, seq)
         frames = [parse(raw) for raw in log.frames_after(storage, cut.seq, log.saved.seq)]
         log.head, log.saved = cut, min(log.saved, cut)
         log.unsaved = {first: frame for first, frame in log.unsaved.items() if first <= cut.seq}
-        log.is_doubted, log.brought = False, 0
+        log.brought = 0
+        self._replica.doubted.pop(log.slot.origin, None)
         self._replica.lost.keep(log.slot, frames, reason)
+        self._withdraw_what_rests_on(log, reason)
         self._replica.aside.drop(log.slot.origin, since=seq)
         writer.rebuild()
         self._room.feed(Held(log.slot, 0, log.head, None, 0))
+
+    def _withdraw_what_rests_on(self, log: Log, reason: str) -> None:
+        """The present log was begun in doubt: what it says may need what has just been taken back, and has not left."""
+        writer = self._replica.writer
+        own = writer.own
+        if own is log or not own.head.seq:
+            return
+        frames = [parse(raw) for raw in own.frames_after(self._room.storage, own.floor.seq, own.saved.seq)]
+        needs = [change.needs.get(log.actor, 0) for each in frames for change in changes_of(each, own.actor, self.at)]
+        if max(needs, default=log.head.seq + 1) > log.head.seq:
+            writer.take_back("it rests on a history that was taken back", reason)
+            own.head = own.saved = own.floor
+            self._replica.lost.keep(own.slot, frames, reason)
+            self._room.feed(Held(own.slot, 0, own.head, None, 0))
 
     # -- proofs --------------------------------------------------------------------------------------------------------
 

@@ -19,11 +19,11 @@ class Log:
     at or below ``saved`` is on disk. ``head`` is what was applied. Frame boundaries, all three.
     ``tip`` proves the head, while it is known without the disk. ``fork``: from this sequence on the origin equivocated
     and nothing is kept; 0: it did not. ``brought``: of a log of our own, how far this disk had it at the start, until a
-    peer's history agreed with that; ``is_doubted``: one's did not.
+    peer's history agreed with that.
     """
 
     __slots__ = (
-        "actor", "brought", "bytes", "floor", "fork", "frames", "head", "is_doubted", "saved", "slot", "stub", "tip",
+        "actor", "brought", "bytes", "floor", "fork", "frames", "head", "saved", "slot", "stub", "tip",
         "unsaved",
     )  # fmt: skip
 
@@ -33,7 +33,7 @@ class Log:
         self.floor = self.saved = self.head = floor
         self.stub = stub
         self.tip = b""
-        self.is_doubted, self.brought = False, 0
+        self.brought = 0
         self.fork = fork
         self.unsaved: dict[int, SignedFrame] = {}  # by first sequence, in order
         self.frames = self.bytes = 0  # above the floor, about: what folding could gain

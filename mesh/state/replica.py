@@ -52,6 +52,7 @@ class Replica:
         self.aside = Aside(room.aside)
         self.on_events: list[Callable[[list[Changed]], None]] = []
         self._key = records.stream_key(name)
+        self.doubted: dict[Origin, None] = {}  # logs of our own of which a peer holds another history
         self._free: deque[Origin] = deque()
         self._stalled: set[Origin] = set()
         self._load()
@@ -238,7 +239,8 @@ class Replica:
             return
         events = self.doc.apply(changes, events=bool(self.on_events), admitted=True)
         head = self.grow(log, frame)
-        log.is_doubted = False  # what a peer has of it follows what is here
+        if self.doubted:
+            self.doubted.pop(log.slot.origin, None)  # what a peer has of it follows what is here
         self.seqs[log.actor] = head.seq
         room.journal.append(
             [(records.FRAMES, records.frame_key(log.slot, frame.last), frame.raw)],
@@ -268,8 +270,8 @@ class Replica:
 
     def servable(self, log: Log) -> int:
         """How far a log may leave this node: what it wrote itself only once it could not forget it."""
-        if log.is_doubted:
-            return log.floor.seq
+        if self.doubted and log.slot.origin.node == self.room.identity.id:
+            return log.floor.seq  # also a new one: it may rest on what will be taken back
         return log.saved.seq if log is self.writer.own else log.head.seq
 
     def frame_at(self, log: Log, first: int) -> bytes | None:

@@ -10,7 +10,7 @@ from sim.world import World
 
 LATENCY_S = 0.05
 STABLE_WITHIN_S = 0.6  # measured: 0.14 at most half of the time, 0.35 at worst
-MESSAGES = 0.7  # of what the checker allows; measured: 0.57 to 0.6
+MESSAGES = 0.45  # of what the checker allows; measured: 0.36 at most
 
 
 @scenario(nodes=6, seeds=range(10))
@@ -23,7 +23,7 @@ def calm(world: World) -> None:
         workload.start()
         world.run_for(8.0)
         workload.stop()
-        world.run_until(converged, within=5.0)
+        world.run_until(converged, within=15.0)
     delivered = workload.check_end(messages=MESSAGES)
     delivered.demand(STABLE_WITHIN_S)
     world.note(f"stable latencies: {delivered.stable_s}")

@@ -7,7 +7,8 @@ from mesh.state.config import StateConfig
 from sim.checkers.bounds import quiet
 from sim.checkers.convergence import converged
 from sim.checkers.rounds import demand_rounds
-from sim.nemesis import Nemesis, draw_plan
+from sim.draws import draw_plan
+from sim.nemesis import Nemesis
 from sim.scenario import scenario
 from sim.scenarios.split import everybody_sees_everybody
 from sim.workload import Workload

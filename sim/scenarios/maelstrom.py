@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sim.checkers.convergence import Converged
+from sim.draws import draw_plan
 from sim.maelstrom import SPACE, Clients, Workload
-from sim.nemesis import Nemesis, draw_plan
+from sim.nemesis import Nemesis
 from sim.scenario import scenario
 from sim.scenarios.split import everybody_sees_everybody
 from sim.world import World

@@ -12,7 +12,7 @@ from sim.scenario import scenario
 from sim.scenarios.split import everybody_sees_everybody
 from sim.world import World
 from transport.base import FRAME_BYTES_MAX
-from transport.dialer import DialerConfig
+from transport.dialing import DialerConfig
 from transport.lanes import LanesConfig
 
 DETOUR_WITHIN_S = 0.4  # a graft waits three round trips; without it repair would take half a second and more

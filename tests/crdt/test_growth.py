@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from crdt import Change, Document, InvalidValue, LogClosed
+from crdt import Change, Document, HistoryCut, InvalidValue, LogClosed
 from tests.crdt.oracle import value_of
 from tests.laws import joined, require_join_laws, require_same, require_sound
 from tests.strategies import ACTORS, ELEMENTS, History, Replica, run, wire
@@ -358,3 +358,83 @@ def test_changes_of_a_past_actor_survive_a_snapshot_of_many() -> None:
     twin = Document.load(doc.snapshot(), actor="you")
     assert twin.retired == doc.retired and twin.clock == doc.clock
     assert Change.decode(doc.changes_since({"me": 0})[-1].encode()).count == 1
+
+
+# -- churn -------------------------------------------------------------------------------------------------------------
+
+
+def churn(doc: Document, rng: random.Random) -> None:
+    """One round of writing over the same keys, of all types, that leaves them about as large as they were."""
+    for at in range(3):
+        doc.counter(f"counter{at}").increment(rng.randint(1, 9))
+        doc.bounded(f"bounded{at}").increment(2)
+        doc.register(f"register{at}").set(rng.randrange(100))
+        doc.multi(f"multi{at}").set(rng.randrange(100))
+        doc.map("m").map("n").set(f"set{at}").add(rng.randrange(8))
+        doc.set(f"set{at}").discard(rng.randrange(8))
+        for strict in (doc.set("strict", remove_wins=True), doc.map("m").set("strict", remove_wins=True)):
+            strict.add(rng.randrange(20))
+            strict.discard(rng.randrange(20))
+    (doc.flag("flag").enable if rng.random() < 0.5 else doc.flag("flag").disable)()
+    (doc.flag("off", disable_wins=True).enable if rng.random() < 0.5 else doc.flag("off", disable_wins=True).disable)()
+    text, values = doc.text("text"), doc.list("list")
+    text.delete(0, len(text))
+    text.append("forty letters, of which none will be left")
+    del values[:]
+    values.extend(range(10))
+    values.move(rng.randrange(10), rng.randrange(10))
+    doc.delete(rng.choice(("counter0", "bounded0", "m", "multi1", "set2", "strict", "off")))
+
+
+def objects(doc: Document) -> int:
+    """How many objects of ours a document is made of, and entries of its tables."""
+    from crdt.garbage import walk
+    from crdt.sequence import SequenceStore
+
+    count = len(doc.actors) + len(doc._history._kept)  # type: ignore[union-attr]
+    for _, store in walk(doc._root):
+        count += 1 + sum(1 for _ in store.dots()) + store.removed_count() * (not isinstance(store, SequenceStore))
+        if isinstance(store, SequenceStore):
+            count += sum(1 for _ in store.spans) + sum(len(author.seqs) for author in store.authors.values())
+    return count
+
+
+@pytest.mark.parametrize("loses_disks", [False, True])
+def test_two_hundred_rounds_of_churn_cost_no_more_room_than_ten(loses_disks: bool) -> None:
+    """Every ten rounds a node may lose its disk and go on under a new name; somebody closes its old log, and of a past
+    writer stay its name and what it added to the counters that are still there."""
+    rng = random.Random(4)
+    docs = [Document(f"node-{at}/00000000") for at in range(3)]
+    sizes: dict[int, tuple[int, int]] = {}
+    for number in range(1, 201):
+        if loses_disks and number % 10 == 5:
+            lost = number // 10 % 3
+            old, other = docs[lost].actor, docs[lost - 1]
+            docs[lost] = Document.load(other.snapshot(), actor=f"node-{lost}/{rng.getrandbits(32):08x}")
+            other.retire(old)
+        for doc in docs:
+            churn(doc, rng)
+        exchange(docs)
+        for _ in range(2):
+            for at, doc in enumerate(docs):
+                doc.collect(lead=at == 0)
+            exchange(docs)
+        for doc in docs:
+            doc.compact(doc.clock)
+        if number in (10, 200):
+            sizes[number] = len(docs[0].snapshot()), objects(docs[0])
+    require_same(docs)
+    past = len(docs[0].retired)
+    assert past == (20 if loses_disks else 0)
+    assert sizes[200][0] <= 1.2 * sizes[10][0] + 80 * past, sizes  # 10 B in each of 6 counters, and its name
+    assert sizes[200][1] <= 1.2 * sizes[10][1] + 10 * past, sizes
+
+
+def exchange(docs: list[Document]) -> None:
+    for one in docs:
+        for other in docs:
+            if one is not other:
+                try:
+                    other.apply(wire(one.changes_since(other.clock)))
+                except HistoryCut:
+                    other.join(one.snapshot())

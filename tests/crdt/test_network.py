@@ -19,7 +19,9 @@ def go(kind: str, seed: int, steps: int) -> Network:
         network = Network(rng, ALL, PATHS, replicas=rng.choice((2, 3, 4)))
     else:
         also = ("transfer",) if kind == "bounded" else ()
-        network = Network(rng, (kind, kind, kind, *also, "delete"), (("m", "x"), ("k",)), replicas=3)
+        network = Network(rng, (*(kind,) * 9, *also, "delete"), (("m", "x"), ("k",)), replicas=3)
+        if kind in ("list", "text"):  # enough to move and to remove
+            network.begin([(kind, path, ("insert", 0, at % 4)) for path in (("m", "x"), ("k",)) for at in range(6)])
     network.run(steps)
     network.settle()
     return network

@@ -221,7 +221,7 @@ def acknowledge_before_persist() -> Iterator[None]:
         yield
 
 
-@mutant("torn-journal", 5)
+@mutant("chaos-folding", 5, by="came back without")
 def gossip_before_journal() -> Iterator[None]:
     """A node's own frames leave it before they are on its disk."""
     seal = Writer.seal
@@ -541,7 +541,7 @@ def unknown_operations_are_skipped() -> Iterator[None]:
         yield
 
 
-@mutant("mdns-alone", 1, by="everybody_sees_everybody did not hold")
+@mutant("mdns-alone", 1, by="everybody sees everybody did not hold")
 def hints_of_mdns_are_dropped() -> Iterator[None]:
     """What only zeroconf finds is not dialled."""
     hint = Runtime.hint

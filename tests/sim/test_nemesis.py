@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sim import World, shapes
-from sim.nemesis import CLASSES, Nemesis, draw_plan
+from sim.draws import CLASSES, draw_plan
+from sim.nemesis import Nemesis
 from sim.plan import Plan, Planned
 from sim.trouble import NeverFired
 from tests.sim.toy import Toy

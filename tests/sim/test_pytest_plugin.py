@@ -7,7 +7,8 @@ from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from sim import World, converged
-from sim.nemesis import CLASSES, Nemesis
+from sim.draws import CLASSES
+from sim.nemesis import Nemesis
 from sim.plan import Planned
 from sim.strategies import schedules
 from tests.sim.toy import Toy

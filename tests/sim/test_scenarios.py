@@ -84,3 +84,9 @@ def test_found_a_log_keeps_its_name_before_its_first_frame() -> None:
     """n3 was handed rights, had written nothing itself yet, and lost its power: it came back under another name, since
     a log's name was on disk with its first frame only. The rights were nobody's."""
     find("tickets")(2)
+
+
+def test_a_bridge_over_a_rotten_record_is_no_unstable_fold() -> None:
+    """A false alarm of ``check_floors``: a record of n5 rotted, it folded its space as it stood so that the others get
+    past the hole, and n3 joined that snapshot: its floor was above what n1 had on disk, and rightly so."""
+    replay("chaos-10004")

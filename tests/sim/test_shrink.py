@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sim import World, scenario
 from sim.cli import group
-from sim.nemesis import CLASSES
+from sim.draws import CLASSES
 from sim.plan import BadReplay, Broke, Plan, Planned, load
 from sim.scenario import find
 from sim.scenarios.chaos import chaos

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tests.fake_env import FakeEnv, FastSuite
 from transport.admission import admission
 from transport.base import MILLISECOND, Conduit, DialFailed, Hint, Lane
-from transport.dialer import Dialer, DialerConfig
+from transport.dialer import Dialer
+from transport.dialing import DialerConfig
 from transport.identity import Identity, Mesh, NodeId
 from transport.link import EstablishedLink, Refusal
 from transport.memory import MemoryConduit, MemoryNetwork, MemoryTransport

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from mesh.messages import Post, Request, Send, encode
+from mesh.messaging.context import Context, Trace
 from transport.admission import admission
 from transport.base import Lane
 from transport.codec import encode_value
-from transport.frame import GENESIS, seal
+from transport.frame import GENESIS, KIND_TOPIC, seal
 from transport.handshake import Handshake
 from transport.identity import Identity
 from transport.lanes import Lanes, LanesConfig
@@ -46,6 +49,17 @@ def vectors() -> dict[str, str]:
         items=[b"\x01", b"\xa2hi"],
     )  # fmt: skip
     out |= {"frame": frame.raw, "frame.hash": frame.digest}
+    trace = Trace("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", 1)
+    about = Context(trace, (ALICE.id,), "k").about
+    topic = seal(
+        ALICE, mesh, kind=KIND_TOPIC, stream="\0topics", log=b"\x07" * 8, first=1, count=1, hlc=5 << 16,
+        previous=GENESIS, items=[msgspec.msgpack.encode(("t", encode_value(1), about))],
+    )  # fmt: skip
+    out |= {
+        "about": about, "send": encode(Send(encode_value("hi"), about)),
+        "request": encode(Request(1, "sum", 10_000, encode_value([1, 2]))),
+        "post": encode(Post(b"\x0f" * 8, 3, 1, encode_value("hi"))), "topic": topic.raw,
+    }  # fmt: skip
     return {name: raw.hex() for name, raw in out.items()}
 
 

@@ -115,7 +115,8 @@ class Peer:
         self.events.append(event)
         if isinstance(event, Held) and event.first and self.table.pushes:
             raw = self.spaces.frame_at(event.slot, event.first)
-            assert raw is not None, event
+            if raw is None:
+                return  # withheld: the runtime feeds ``PushRefused``, and repair brings it later
             for peer in self.table.linked(self.id):
                 if peer != event.source:
                     self.table.carry(self.id, peer, raw)

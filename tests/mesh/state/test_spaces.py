@@ -688,3 +688,60 @@ def test_a_member_that_invents_a_history_of_ours_holds_it_up_for_seconds_and_onc
     again.spaces.peer_holds(b.id, [Have("main", slot.origin, 2, b"an invented hash")])
     assert len(again.spaces.frames_after(slot, 0, 1 << 20) or []) == 3
     assert not again.told(WritesLost) + again.told(LogForked)
+
+
+def test_what_was_written_while_in_doubt_rests_on_nothing_that_is_taken_back() -> None:
+    """A frame of the new log named operations that were then withdrawn: nobody could ever apply it, and the node itself
+    used its sequence twice (apart-backup, seed 143)."""
+    table, again, b = offline_backup(8)
+    slot = slot_of(again)
+    table.link_all()
+    head = b.spaces._log_of(slot).head  # type: ignore[union-attr]
+    holds = [Have("main", slot.origin, head.seq, head.hash)]
+    table.isolate(b)  # what it asks for is lost
+    again.spaces.peer_holds(b.id, holds)
+    again.spaces.own_log_seen(slot, 100, b"")  # and somebody has more of it: a new log
+    again.space().counter("n").increment(1000)
+    table.env.run_for(0.1)
+    assert slot_of(again) != slot and b.space().value == {"n": 11}, "it does not leave yet"
+    table.heal()
+    again.spaces.peer_holds(b.id, holds)
+    table.repair()
+    assert again.space().value == b.space().value == {"n": 11}
+    assert [each.fields["amount"] for each in again.space().lost() if each.fields["amount"] == 1000] == [1000]
+    again.space().counter("n").increment(1000)
+    table.repair()
+    assert again.space().value == b.space().value == {"n": 1011}
+    assert not again.told(LogForked) + b.told(LogForked)
+
+
+def test_a_backup_that_wrote_apart_gives_way_to_a_snapshot_too() -> None:
+    """The others folded the log meanwhile: where the histories parted cannot be seen any more."""
+    table, a, b = pair(fold_frames=5)
+    a.space().counter("n").increment(1)
+    table.env.run_for(0.1)
+    backup = a.disk.copy()
+    for _ in range(20):
+        a.space().counter("n").increment(2)
+        table.env.run_for(0.1)
+    table.env.run_for(10.0)
+    slot = slot_of(a)
+    assert b.spaces.frames_after(slot, 0, 1 << 20) is None
+    a.crash()
+    table.pushes = False
+    again = Peer(table, "a", disk=backup, fold_frames=1000)
+    for _ in range(3):
+        again.space().counter("n").increment(100)
+        table.env.run_for(0.1)
+    table.pushes = True
+    table.link_all()
+    head = b.spaces._log_of(slot).head  # type: ignore[union-attr]
+    again.spaces.peer_holds(b.id, [Have("main", slot.origin, head.seq, head.hash)])
+    table.repair()
+    assert again.space().value == b.space().value == {"n": 41}
+    assert again.space().digest() == b.space().digest()
+    assert sum(each.fields["amount"] for each in again.space().lost()) >= 300
+    again.space().counter("n").increment(1000)
+    table.repair()
+    assert again.space().value == b.space().value == {"n": 1041}
+    assert not again.told(LogForked) + b.told(LogForked) and not again.faults + b.faults
