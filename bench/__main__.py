@@ -25,7 +25,6 @@ BENCHES = {
     "sim": "simulated seconds a second of this machine, at 5 to 30 nodes, beside a bare heap and the stock loop",
     "values": "one operation, made and taken in from a frame, by type; no network",
     "crdt": "shared values without a network, beside Yjs (pycrdt) and Loro",
-    "sim": "simulated seconds a CPU second, under all faults and without, beside a bare heap and asyncio",
 }
 
 REFERENCES = {  # module: distribution
