@@ -56,6 +56,7 @@ def long_offline_writer(world: World) -> None:
     world.run_until(everybody_sees_everybody, within=20.0)
     world.run_until(lambda world: bool(renewed) and converged(world), within=60.0)
     assert [each.last - each.first + 1 for each in lost] == [4]
+    world.run_for(2.0)  # until that is on disk
     handed_back = away.node.space("main").lost()  # to be written again, if they still matter
     assert [each.fields for each in handed_back[:3]] == [{"amount": 100}] * 3 and len(handed_back) == 4
     assert all(fact.origin.node == away.node.id for facts in refused for fact in facts)
