@@ -153,6 +153,7 @@ class AntiEntropy:
             case Digest(digest, ask):
                 if digest == self._logs.digest():
                     self._told[peer], self._unequal[peer] = self._logs.version, 0
+                    self._logs.agreed(peer)
                     return [Send(peer, Digest(digest, ask=False))] if ask else []
                 return self._answer(peer)
             case Vector(entries):

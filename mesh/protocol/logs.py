@@ -121,9 +121,7 @@ class Logs:
             self.unask(slot)
         self.loads.pop(peer, None)
         for slot in [slot for slot, claims in self.lacking.items() if peer in claims]:
-            del self.lacking[slot][peer]
-            if not self.lacking[slot]:
-                del self.lacking[slot]
+            self._disclaim(peer, slot)
 
     def knows(self, peer: NodeId, slot: Slot) -> int:
         """How far ``peer`` is known to hold ``slot``: at least."""
@@ -146,6 +144,20 @@ class Logs:
             claims = self.lacking[slot] = {}
         claims[peer] = max(seq, claims.get(peer, 0))
         return True
+
+    def agreed(self, peer: NodeId) -> None:
+        """``peer``'s vector is ours. What it said to hold beyond that it has given up: a disk that rotted, a log that
+        was cut. (Found by ``chaos``, seed 20098: it was asked for the rest for ever.) Transient logs are not in it."""
+        for slot in [slot for slot, claims in self.lacking.items() if peer in claims]:
+            if not slot.stream.startswith(TRANSIENT):
+                self._disclaim(peer, slot)
+                if slot not in self.lacking:
+                    self.unask(slot)
+
+    def _disclaim(self, peer: NodeId, slot: Slot) -> None:
+        del self.lacking[slot][peer]
+        if not self.lacking[slot]:
+            del self.lacking[slot]
 
     def ask(self, peer: NodeId, slot: Slot, upto: int, now: int, tries: int = 0) -> None:
         """``peer`` is asked for ``slot`` up to ``upto``, after ``tries`` vain attempts."""

@@ -114,9 +114,7 @@ class Closings:
                 replica.lost.keep(log.slot, frames, f"this log was retired at {end}")
             else:
                 cuts.append(records.cut_from(log.slot, cut.seq + 1))
-            log.head = cut
-            log.saved = min(log.saved, cut)
-            log.unsaved = {first: frame for first, frame in log.unsaved.items() if first <= cut.seq}
+            log.fall(cut)
             replica.aside.drop(log.slot.origin, since=cut.seq + 1)
         if cuts:
             self._room.journal.append([], cuts, saved=nothing)

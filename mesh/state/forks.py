@@ -118,8 +118,7 @@ class Forks:
             writer.take_back("peers hold another history of this log", reason)
         cut = log.head_before(storage, seq)
         frames = [parse(raw) for raw in log.frames_after(storage, cut.seq, log.saved.seq)]
-        log.head, log.saved = cut, min(log.saved, cut)
-        log.unsaved = {first: frame for first, frame in log.unsaved.items() if first <= cut.seq}
+        log.fall(cut)
         log.brought = 0
         self._replica.doubted.pop(log.slot.origin, None)
         self._replica.lost.keep(log.slot, frames, reason)
@@ -168,9 +167,7 @@ class Forks:
         if log is self._replica.writer.own:
             self._replica.writer.take_back("another signed with this node's key", "its history forked")
         if log.head.seq > cut.seq:
-            log.head = cut
-            log.saved = min(log.saved, cut)
-            log.unsaved = {first: frame for first, frame in log.unsaved.items() if first <= cut.seq}
+            log.fall(cut)
             self._replica.writer.rebuild()
         room.tell(LogForked(slot.origin, self._replica.name, seq))
         if log.head.seq == seq - 1:

@@ -72,6 +72,18 @@ class Log:
         frame = None if raw is None else parse(raw)
         return frame if frame is not None and frame.first <= seq <= frame.last else None
 
+    def frames_beyond(self, storage: Storage, seq: int) -> list[SignedFrame]:
+        """All that is held after ``seq``, in order, also past a missing one. Raises ``StorageFault``."""
+        first, end = records.frame_key(self.slot, seq + 1), records.frame_key(self.slot, self.head.seq + 1)
+        frames = {frame.first: frame for _, raw in storage.scan(records.FRAMES, first, end) for frame in (parse(raw),)}
+        frames.update((first, frame) for first, frame in self.unsaved.items() if seq < frame.last <= self.head.seq)
+        return [frames[first] for first in sorted(frames)]
+
+    def fall(self, head: Head) -> None:
+        """Only what ends at or below ``head`` counts as held: a record above it broke, or is another history."""
+        self.head, self.saved = head, min(self.saved, head)
+        self.unsaved = {first: frame for first, frame in self.unsaved.items() if frame.last <= head.seq}
+
     def head_before(self, storage: Storage, seq: int) -> Head:
         """The last frame boundary below ``seq``: where the log is cut when it forks there."""
         head = self.floor

@@ -314,12 +314,14 @@ class Replica:
             heads[frame.origin] = Head(frame.last, frame.digest)
 
         replay.run(frames, applied)
+        fallen = [log for log in self.logs.values() if replay.seqs.get(log.actor, 0) < log.head.seq]
+        beyond = [
+            frame for log in fallen for frame in log.frames_beyond(self.room.storage, replay.seqs.get(log.actor, 0))
+        ]
         self.seqs = replay.seqs
-        for origin, log in self.logs.items():
-            if self.seqs.get(log.actor, 0) < log.head.seq:  # a record broke since: repair brings it again, once told
-                log.head = heads.get(origin, BOTTOM)
-                log.saved = min(log.saved, log.head)
-                self.room.feed(Held(log.slot, 0, log.head, None, 0))
+        for log in fallen:  # a record broke since it was applied: repair brings it again, once told
+            log.fall(heads.get(log.slot.origin, BOTTOM))
+            self.room.feed(Held(log.slot, 0, log.head, None, 0))
         before = self.doc.value if self.on_events else {}
         guard = self.doc.guard
         vars(self.doc).update(vars(fresh))  # in place: handles know their document, and hold nothing else of it
@@ -327,3 +329,8 @@ class Replica:
         after = self.doc.value if self.on_events else {}
         keys = [key for key in dict.fromkeys((*before, *after)) if before.get(key) != after.get(key)]
         self.emit([event_at(self.doc._root, (key,), self.doc.actors, "", False) for key in keys])
+        if self.writer.own in fallen:
+            self.writer.leave("a record of it is damaged on this disk")
+        for frame in beyond:
+            self.offer(frame, None)
+        self._tell_stuck(beyond)

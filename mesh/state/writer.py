@@ -140,10 +140,7 @@ class Writer:
             self._room.journal.append([], [records.cut_from(own.slot, first)], saved=nothing)
             self.rebuild()
             self._room.tell(StateLost(self._replica.name, first, last, fault))
-        while self._flushes:
-            _, flush = self._flushes.popleft()
-            if not flush.done():
-                flush.set_exception(lost)
+        self._fail_flushes(lost)
 
     def renew(self, reason: str) -> None:
         old = self.own.slot.origin
@@ -166,6 +163,16 @@ class Writer:
         self.own = self._replica.log(Origin.of(self._room.identity.id, self._room.env.entropy(LOG_BYTES)))
         self.rebuild()
         self._room.tell(LogRenewed(old, self.own.slot.origin, reason))
+        self._fail_flushes(lost)
+
+    def leave(self, reason: str) -> None:
+        """The own log's head fell on this disk, not elsewhere: written on from there it would get a second history."""
+        own, doc = self.own, self._replica.doc
+        lost = SpaceReadOnly(self._replica.name, reason, own.head.seq + 1, doc.clock.get(own.actor, 0))
+        self.renew(reason)
+        self._fail_flushes(lost)
+
+    def _fail_flushes(self, lost: SpaceReadOnly) -> None:
         while self._flushes:
             _, flush = self._flushes.popleft()
             if not flush.done():

@@ -75,6 +75,13 @@ def test_found_repair_is_told_when_a_broken_record_lowers_a_head() -> None:
     replay("chaos-folding-220")
 
 
+def test_found_what_lies_behind_a_broken_record_is_taken_up_again() -> None:
+    """A record of n5's own log rotted; its disk refused a commit while it was cut off, and the space was made anew up
+    to that record. Peers brought the record back, but not what n5 had acknowledged behind it, which nobody else had:
+    it was gone until the next start, unnamed. And n4, which had heard of it, asked for it for ever."""
+    replay("chaos-20098")
+
+
 def test_what_rots_before_anybody_else_has_it_is_no_liveness_fault() -> None:
     """n3's own frame broke before it was sent to anybody: nothing can bring it back. The nemesis spares such now."""
     replay("chaos-folding-248")

@@ -99,6 +99,20 @@ def test_asks_for_exactly_what_it_lacks_and_tells_what_they_lack(
     assert {Slot(have.stream, Origin(have.origin)): have.seq for have in told(effects)} == mine
 
 
+@given(mine=vectors, theirs=vectors)
+def test_who_has_the_same_vector_now_is_asked_for_nothing_more(mine: dict[Slot, int], theirs: dict[Slot, int]) -> None:
+    """Law: the last word of a neighbour counts. What it once held and gave up is nobody's to bring."""
+    lab = Lab(mine, ANN, BOB)
+    for each in (ANN, BOB):
+        lab.hear(each, Vector(haves(theirs), whole=True))
+    lab.hear(ANN, Digest(lab.stack.logs.digest(), ask=False))
+    more = {at for at, seq in theirs.items() if seq > mine.get(at, 0)}
+    assert {at: [*claims] for at, claims in lab.stack.logs.lacking.items()} == {at: [BOB.id] for at in more}
+    lab.hear(BOB, Digest(lab.stack.logs.digest(), ask=False))
+    assert not lab.stack.logs.lacking and not lab.stack.logs.asked
+    assert not wants(lab.wait(20_000, keep_alive=(ANN, BOB)))
+
+
 @given(mine=vectors, order=st.randoms(use_true_random=False))
 def test_a_digest_depends_on_what_is_held_not_on_how_it_came(mine: dict[Slot, int], order: Random) -> None:
     one, other = Logs(100), Logs(100)
