@@ -97,6 +97,15 @@ def test_the_work_queue_survives_its_worker(processes: list[subprocess.Popen[str
     lines_until(processes[1], "100 jobs done")
 
 
+@pytest.mark.timeout(60)
+def test_the_sensors_are_all_read(processes: list[subprocess.Popen[str]]) -> None:
+    """Three rooms publish; whoever watches sees all three."""
+    around = {"SENSORS_SECRET": uuid.uuid4().hex}
+    for words in (("watch",), ("sensor", "attic"), ("sensor", "cellar"), ("sensor", "hall")):
+        processes.append(start("examples/sensors.py", *words, **around))
+    lines_until(processes[0], "3 rooms: attic ")
+
+
 def test_the_readme_is_python_that_compiles_and_a_demo_that_ran() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.S)
