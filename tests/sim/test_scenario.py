@@ -88,9 +88,7 @@ def test_two_stories_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) ->
 
     churn.__module__ = retired.__name__
     monkeypatch.setattr(retired, "churn", scenario()(churn), raising=False)
-    with pytest.raises(
-        SimError, match=r"called churn: one in sim\.scenarios\.restarts, one in sim\.scenarios\.retired"
-    ):
+    with pytest.raises(SimError, match=r"called churn: one in \S+restarts, one in \S+retired$"):
         shipped()
 
 
