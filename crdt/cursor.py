@@ -35,7 +35,7 @@ class SequenceHandle(Handle):
 
     def _place(self, store: SequenceStore | None, index: int) -> Place:
         """Where to put something in before ``index``, for the operation about to be written."""
-        return 0 if store is None else store.place(store.hook(index), self._doc)
+        return 0 if store is None else store.place(store.hook(index, self._doc.forgets), self._doc)
 
     def _checked(self, index: int) -> int:
         size = len(self)

@@ -43,8 +43,8 @@ class Fugue:
         """The span of an element, and the offset there."""
         return self.authors[element & INDEX_MASK].span(element)
 
-    def hook(self, index: int) -> Hook:
-        """Where an element put in at ``index`` hangs (Fugue, Algorithm 1)."""
+    def hook(self, index: int, forgets: bool) -> Hook:
+        """Where an element put in at ``index`` hangs (Fugue, Algorithm 1). ``forgets``: not on anything that may go."""
         if index:
             span, offset = self.spans.find(index - 1)
             element = span.first + (offset << INDEX_BITS)
@@ -59,7 +59,9 @@ class Fugue:
             if following is None:
                 return ROOT
         assert following is not None, "what hangs to the right of an element follows it"
-        return following.first << 1 if following.live else self._past_hidden(right, following)
+        if following.live or not forgets:
+            return following.first << 1
+        return self._past_hidden(right, following)
 
     def _past_hidden(self, right: Hook, following: Span) -> Hook:
         """``hook`` where hidden elements follow. Those on which nothing hangs that shows are as if they were not there,
@@ -302,9 +304,11 @@ class Fugue:
             else:
                 del self.hooked[span.parent]
             self.spans.remove(span)
-        if author.count > count and author.spans:
+        if author.spans:
             span = author.spans[-1]
-            self.spans.shrink(span, (span.first >> INDEX_BITS) + span.size - 1 - count)
+            beyond = (span.first >> INDEX_BITS) + span.size - 1 - count
+            if beyond > 0:  # less where the last of those ``count`` were forgotten
+                self.spans.shrink(span, beyond)
         author.cut(count)
         if not count:
             del self.authors[actor]

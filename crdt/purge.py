@@ -1,9 +1,10 @@
 """Removed elements of a sequence, forgotten for good.
 
-*Removable* is a removed element on which nothing hangs, near or far, that shows. Removable ones were there for whoever
-might still hang something on them, and nobody does: a place is always chosen as if they were not there
-(``SequenceStore.hook``). So once everybody has seen that an element is removable (``garbage``), nothing will ever name
-it again, and it may go. What still holds up something visible stays, as a run of numbers.
+*Removable* is a removed element on which nothing hangs, near or far, that shows. Removable ones are there for whoever
+might still hang something on them. Whoever has seen a ``Mark`` does not: from then on a place is chosen as if they were
+not there (``Fugue.hook``). Who had not may have done so, but that is here once everybody has answered (``garbage``). So
+what was removable at the census and has nothing new hanging on it, shown or not, will never be named again, and may go.
+What still holds up something stays, as a run of numbers.
 
 What is left looks as if an operation of which nothing is left had never put anything in here: numbers close up behind
 it, so that they are the same whether a later operation came before the purge or after it.
@@ -40,8 +41,14 @@ class Purge(Erase):
         purge(store, list(self.ranges(store, dot, refs)))
 
 
-def removable(store: SequenceStore) -> list[Range]:
-    """What may go once everybody has seen it as it is here: sorted ranges. O(spans)."""
+def removable(store: SequenceStore, among: Iterable[Range] | None = None) -> list[Range]:
+    """What may go once everybody has seen it as it is here: sorted ranges. Of those in ``among`` alone, if given: then
+    nothing goes on which anything else hangs, be it removed too. O(spans)."""
+    asked: dict[int, list[Range]] | None = None
+    if among is not None:
+        asked = {}
+        for each in among:
+            asked.setdefault(each[0], []).append(each)
     needed: dict[Span, int] = {}  # how many elements, from the first on
 
     def need(span: Span, count: int) -> None:
@@ -55,6 +62,8 @@ def removable(store: SequenceStore) -> list[Range]:
     for span in store.spans:
         if span.live:
             need(span, span.size)
+        elif asked is not None:
+            need(span, _unasked(span, asked))
     for element in store.referred():
         span, offset = store.span(element)
         need(span, offset + 1)
@@ -68,23 +77,15 @@ def removable(store: SequenceStore) -> list[Range]:
     return found
 
 
-def common(one: list[Range], other: list[Range]) -> list[Range]:
-    """What is in both. Ranges of one actor do not overlap, and come in order."""
-    found: list[Range] = []
-    by_actor: dict[int, list[Range]] = {}
-    for each in other:
-        by_actor.setdefault(each[0], []).append(each)
-    at = dict.fromkeys(by_actor, 0)
-    for actor, low, high in one:
-        others = by_actor.get(actor, [])
-        while actor in at and at[actor] < len(others):
-            _, begin, end = others[at[actor]]
-            if max(low, begin) <= min(high, end):
-                found.append((actor, max(low, begin), min(high, end)))
-            if end > high:
-                break
-            at[actor] += 1
-    return found
+def _unasked(span: Span, asked: dict[int, list[Range]]) -> int:
+    """How many elements of ``span`` there are up to the last one that is in none of these ranges, sorted by actor."""
+    start = span.first >> INDEX_BITS
+    last = start + span.size - 1
+    for _, low, high in reversed(asked.get(span.first & INDEX_MASK, ())):
+        if high < last:
+            break
+        last = min(last, low - 1)
+    return max(0, last - start + 1)
 
 
 def purge(store: SequenceStore, ranges: Iterable[Range]) -> None:

@@ -25,11 +25,12 @@ from crdt.map import MapStore
 class Root(MapStore):
     """The map at the top of a document, and what is known of its logs."""
 
-    __slots__ = ("closed", "is_asked")
+    __slots__ = ("closed", "forgets", "is_asked")
 
     def __init__(self, names: ActorTable) -> None:
         super().__init__(names)
         self.closed: dict[int, int] = {}  # sequence at which a retired actor's log ends
+        self.forgets = False  # whether a ``Mark`` was seen: what is removed may have to be forgotten
         self.is_asked = False  # whether somebody waits for a change that saw its ``Mark``
 
     def close(self, index: int, seq: int) -> None:
@@ -42,6 +43,7 @@ class Root(MapStore):
         assert isinstance(other, Root)
         for index, seq in other.closed.items():
             self.close(index, seq)
+        self.forgets = self.forgets or other.forgets
 
 
 class Retire(Op, tag=44):
@@ -62,12 +64,14 @@ class Retire(Op, tag=44):
 
 
 class Mark(Op, tag=45):
-    """No more than a place in the causal order. ``asks``: everybody is to write something that comes after it."""
+    """No more than a place in the causal order. ``asks``: everybody is to write something that comes after it. Whoever
+    has seen one hangs nothing on what may go (``Fugue.hook``)."""
 
     shows: ClassVar[bool] = False
     asks: bool
 
     def perform(self, store: Root, dot: Dot, refs: Sequence[int], stamp: int) -> None:
+        store.forgets = True
         if self.asks:
             store.is_asked = True
 

@@ -12,7 +12,7 @@ from crdt.causal import Clock, Names, Op, Path, Rows, Seen, Store, Thaw
 from crdt.clock import INDEX_BITS, INDEX_MASK, Dot
 from crdt.edits import RANGES_MAX, Erase, Place
 from crdt.fugue import ROOT, Fugue, Hook
-from crdt.purge import Purge, Range, common, level, removable
+from crdt.purge import Purge, Range, level, removable
 from crdt.spans import Span, Spans
 from crdt.union import unite
 
@@ -222,12 +222,12 @@ class SequenceStore(Fugue, Store):
         return [(actor, self._edges(actor, low, high)) for actor, low, high in removable(self)]
 
     def forgetting(self, found: Any, clock: Clock, path: Path, doc: Document) -> Iterator[tuple[Op, int]]:
-        found = [each for each in found if each[0] in self.authors]
-        for at in range(0, len(found), RANGES_MAX):
-            ranges = common(removable(self), [self._between(*each) for each in found[at : at + RANGES_MAX]])
+        asked = sorted(self._between(*each) for each in found if each[0] in self.authors)
+        left = [(actor, self._edges(actor, low, high)) for actor, low, high in removable(self, asked)]
+        for at in range(0, len(left), RANGES_MAX):
+            ranges = [self._between(*each) for each in left[at : at + RANGES_MAX]]
             ranges.sort(key=lambda each: (each[0] != doc.index, each))
-            if ranges:
-                yield self._purge(path, self.targets(ranges, doc)), sum(high - low + 1 for _, low, high in ranges)
+            yield self._purge(path, self.targets(ranges, doc)), sum(high - low + 1 for _, low, high in ranges)
 
     def _edges(self, actor: int, low: int, high: int) -> tuple[int, int, int, int]:
         """Operation and offset of two elements: what they are called for good."""

@@ -1,4 +1,4 @@
-"""State to bytes and back: ``[version, actors, counts, closed, HLC, tree]``, canonical but for the HLC.
+"""State to bytes and back: ``[version, actors, counts, closed, forgets, HLC, tree]``, canonical but for the HLC.
 
 ``actors`` are sorted names, each as how many characters it shares with the one before, if any, and the rest. ``closed``
 are retired actors, each as how many others lie between it and the one before, and how many operations were counted
@@ -34,17 +34,20 @@ class _Parts(msgspec.Struct, array_like=True):
     actors: list[int | str]
     counts: list[Annotated[int, Meta(ge=0, le=SEQ_MAX)]]
     closed: list[Annotated[int, Meta(ge=0, le=SEQ_MAX)]]
+    forgets: bool
     hlc: Annotated[int, Meta(ge=0, le=HLC_MAX)]
     tree: msgspec.Raw
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A document's whole state under its clock. ``closed``: where the logs of retired actors end."""
+    """A document's whole state under its clock. ``closed``: where the logs of retired actors end. ``forgets``: whether
+    a mark was seen (``retirement``)."""
 
     actors: list[str]
     counts: list[int]
     closed: dict[str, int]
+    forgets: bool
     hlc: int
     tree: msgspec.Raw  # not looked into yet
 
@@ -66,6 +69,7 @@ class Snapshot:
                 raise InvalidBytes(f"bytes that are no snapshot: {wrong}") from None
             raise
         root.closed = {table.intern(actor): end for actor, end in self.closed.items()}
+        root.forgets = self.forgets
         clock = [0] * len(table)
         for index, count in zip(indices, self.counts, strict=True):
             clock[index] = count
@@ -91,7 +95,7 @@ def read(raw: bytes) -> Snapshot:
         if place >= len(actors) or flat[at + 1] >= counts[place]:
             raise InvalidBytes("a closed log that is not there")
         closed[actors[place]] = counts[place] - flat[at + 1]
-    return Snapshot(actors, counts, closed, parts.hlc, parts.tree)
+    return Snapshot(actors, counts, closed, parts.forgets, parts.hlc, parts.tree)
 
 
 def _read_names(flat: list[int | str]) -> list[str]:
@@ -128,7 +132,8 @@ def write(root: Root, table: ActorTable, clock: Sequence[int], hlc: int) -> byte
     for place, end in sorted((names.ranks[index], end) for index, end in root.closed.items()):
         closed += (place - last - 1, counts[place] - end)
         last = place
-    return _encode((VERSION, _write_names(names.names), counts, closed, hlc, root.freeze(names, live=False)))
+    tree = root.freeze(names, live=False)
+    return _encode((VERSION, _write_names(names.names), counts, closed, root.forgets, hlc, tree))
 
 
 def digest(root: MapStore, table: ActorTable, clock: Sequence[int]) -> str:

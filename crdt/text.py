@@ -162,7 +162,7 @@ def _carried(base: str, now: str, edits: list[Edit]) -> list[Edit]:
     for seq, (begin, end, text) in enumerate(reversed(difference(base, now)), 2):
         store.hide(0, begin + 1, end)
         if text:
-            store.insert(seq << INDEX_BITS, text, store.hook(_index(store, begin, size)))
+            store.insert(seq << INDEX_BITS, text, store.hook(_index(store, begin, size), False))
     carried = []
     for begin, end, text in edits:
         pieces = [(_index(store, low - 1, size), high - low + 1) for low, high, _ in store.pieces(0, begin + 1, end)]

@@ -163,6 +163,11 @@ class Writer:
             raise LogClosed({self.actor: self._root.closed[self.index]}, {}, ": this actor was retired; renew it")
 
     @property
+    def forgets(self) -> bool:
+        """Whether it was asked to help forget what is removed (``garbage``): then nothing new hangs on such."""
+        return self._root.forgets
+
+    @property
     def retired(self) -> dict[str, int]:
         """Where the logs of retired actors end."""
         return {self.actors.names[index]: seq for index, seq in self._root.closed.items()}

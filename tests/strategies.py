@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from crdt import BoundExceeded, Change, Document, TypeClash
 from crdt.map import Objects
+from crdt.retirement import Mark
 from tests.crdt.oracle import Operation
 
 scalars = (
@@ -174,8 +175,8 @@ class Replica:
     backup: bytes = b""
     restored: int = 0
 
-    def do(self, acts: list[Action], *, fail: bool = False) -> None:
-        """One action by itself, or several in a transaction that may fail at its end."""
+    def do(self, acts: list[Action], *, fail: bool = False, marks: Iterable[tuple[str, int]] = ()) -> None:
+        """One action by itself, or several in a transaction that may fail at its end. ``marks``: all there are."""
         doc, done = self.doc, []
         clock = dict(doc.clock)
         own = clock.get(doc.actor, 0)
@@ -204,7 +205,9 @@ class Replica:
             for at, (kind, verb, argument) in enumerate(meanings):
                 path = acts[0][1] if len(acts) == 1 else as_path(change.ops[at].path)
                 seen = {**clock, doc.actor: own + at}
-                self.made.append(Operation(doc.actor, own + at + 1, kind, path, verb, argument, seen, change.hlc))
+                forgets = any(seq <= seen.get(actor, 0) for actor, seq in marks)
+                place = own + at + 1
+                self.made.append(Operation(doc.actor, place, kind, path, verb, argument, seen, change.hlc, forgets))
 
 
 def as_path(path: Any) -> tuple[str, ...]:
@@ -218,6 +221,7 @@ class History:
     replicas: list[Replica]
     changes: list[Change] = field(default_factory=list)
     clock: Callable[[], int] | None = None
+    marks: list[tuple[str, int]] = field(default_factory=list)  # actor and sequence
 
     @property
     def docs(self) -> list[Document]:
@@ -235,7 +239,7 @@ class History:
             case ("do", at, acts, fail):
                 replica = self.replicas[at % len(self.replicas)]
                 before = replica.doc.clock
-                replica.do(acts, fail=fail)
+                replica.do(acts, fail=fail, marks=self.marks)
                 self.changes += replica.doc.changes_since(before)
             case ("send", source, to, shuffled):
                 one, other = self._pair(source, to)
@@ -254,7 +258,11 @@ class History:
                 before = doc.clock
                 doc.on_change = None
                 doc.collect(lead=lead)
-                self.changes += doc.changes_since(before)
+                made = doc.changes_since(before)
+                self.changes += made
+                self.marks += [
+                    (each.actor, each.seq + at) for each in made for at, op in enumerate(each.ops) if type(op) is Mark
+                ]
             case ("round", at):  # of questions and answers; what makes everybody forget is known to one only
                 self.settle()
                 self.step(("collect", at, True))

@@ -21,6 +21,7 @@ class Operation:
     argument: Any
     clock: Mapping[str, int]
     stamp: int
+    forgets: bool = False  # its author had been told that what is removed may go
 
     def saw(self, other: Operation) -> bool:
         return other.seq <= self.clock.get(other.actor, 0)
@@ -149,8 +150,8 @@ def tree(operations: list[Operation], hooks: Hooks) -> Leaf:
 
 
 def grown(every: list[Operation]) -> Leaf:
-    """The tree of all, each operation hung up by the paper's rule in the tree its author saw, less the leaves of it
-    that showed nothing, and then what became a leaf so."""
+    """The tree of all, each operation hung up by the paper's rule in the tree its author saw. If that one had been told
+    to forget, then less the leaves of it that showed nothing, and what became a leaf so."""
     ordered = [each for each in every if each.verb in ("insert", "move")]
     ordered.sort(key=lambda each: sum(each.clock.values()))  # a causal order
     hooks: Hooks = {}
@@ -158,7 +159,8 @@ def grown(every: list[Operation]) -> Leaf:
         behind = each.argument[0]
         seen = [other for other in every if each.saw(other)]
         root = tree([other for other in ordered if each.saw(other)], hooks)
-        pruned(root, shown(seen, survive(seen)))
+        if each.forgets:
+            pruned(root, shown(seen, survive(seen)))
         read = list(root.read())
         at = next(i for i, leaf in enumerate(read) if leaf.name == (behind[0].encode(), *behind[1:]))
         if read[at].right:

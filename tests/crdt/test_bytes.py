@@ -131,7 +131,7 @@ def test_a_newer_operation_stalls_loudly() -> None:
     assert (newer.value.actor, newer.value.seq, newer.value.kind) == ("x", 7, 99)
     with pytest.raises(UnknownOperation):
         Change.from_items("x", 7, 1, item([10, "k", [], [[[], "tree", []]]]), 1)
-    snapshot = msgpack.packb([2, ["x"], [1], [], 1, [["k", "tree", []]]])
+    snapshot = msgpack.packb([2, ["x"], [1], [], False, 1, [["k", "tree", []]]])
     with pytest.raises(UnknownOperation):
         Document("a").join(snapshot)
 

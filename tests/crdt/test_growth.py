@@ -172,6 +172,46 @@ def test_what_hangs_beside_a_forgotten_element_stays_where_it_was_put() -> None:
     assert zoe.value["t"] == "helXY"
 
 
+def test_what_hung_on_a_removed_element_before_the_mark_holds_it_up() -> None:
+    """What was put in beside it is removed meanwhile, and not everybody has seen that: nothing may move."""
+    ann, bob, cyd = known("ann", "bob", "cyd")
+    ann.text("t").append("12")
+    ann.text("t").insert(1, "x")
+    tell(ann, bob, cyd)
+    ann.text("t").delete(1)
+    bob.text("t").insert(2, "y")  # to the right of the "x" that ann removes
+    ann.collect()  # what is removed here may go when everybody has answered
+    tell(ann, bob, cyd)
+    tell(bob, cyd)
+    bob.collect(lead=False)
+    cyd.collect(lead=False)
+    tell(bob, ann, cyd)
+    tell(cyd, ann)
+    bob.text("t").delete(1)
+    cyd.text("t").insert(2, "z")  # behind the "y", which is there to see
+    tell(bob, ann)
+    ann.collect()
+    for one in (ann, bob, cyd, ann):
+        tell(one, ann, bob, cyd)
+    require_same([ann, bob, cyd])
+    assert ann.value["t"] == "1z2"
+
+
+def test_a_transaction_taken_back_where_the_latest_letters_were_forgotten() -> None:
+    """What is left stays as long as it is (text/116 of the law above)."""
+    ann, bob = known("ann", "bob")
+    ann.text("t").append("ab")
+    ann.text("t").append("cde")
+    ann.text("t").delete(3, 2)
+    tell(ann, bob)
+    assert collected(ann, bob) == 2
+    with pytest.raises(ZeroDivisionError), ann.transaction():
+        ann.text("t").insert(1, "x")
+        1 / 0  # noqa: B018
+    require_sound(ann)
+    assert ann.value["t"] == "abc"
+
+
 @pytest.mark.parametrize("first", ["the purge", "the newcomer"])
 def test_who_was_never_heard_of_and_knows_an_old_copy_is_the_same_for_all(first: str) -> None:
     ann, bob = known("ann", "bob")

@@ -430,7 +430,7 @@ def test_a_snapshot_that_claims_billions_costs_its_bytes() -> None:
     """Four billion removed letters in forty bytes: nothing counts them one by one."""
     many = (1 << 32) - 1
     tree = [["k", "text", [[[0, [1, -many, 1]]], [1], [-many], [1], ""]]]
-    raw = msgpack.packb([2, ["x"], [many + 1], [], 1, tree])
+    raw = msgpack.packb([2, ["x"], [many + 1], [], False, 1, tree])
     doc = Document("a")
     doc.text("k").append("mine")
     began = time.process_time()
@@ -442,7 +442,7 @@ def test_a_snapshot_that_claims_billions_costs_its_bytes() -> None:
     assert time.process_time() - began < 1.0
     tree[0][2][0][0][1] = [1, -many, many]
     with pytest.raises(InvalidBytes):
-        Document("c").join(msgpack.packb([2, ["x"], [1 << 41], [], 1, tree]))
+        Document("c").join(msgpack.packb([2, ["x"], [1 << 41], [], False, 1, tree]))
 
 
 def reached(rng: random.Random, kind: str) -> Document:
