@@ -207,7 +207,8 @@ def shipped() -> dict[str, Scenario]:
     found: dict[str, Scenario] = {}
     for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda each: each.name):
         for each in _of(importlib.import_module(f"sim.scenarios.{info.name}")):
-            found[each.name] = each
+            if (other := found.setdefault(each.name, each)) is not each:
+                raise SimError(f"two stories are called {each.name}: one in {other.module}, one in {each.module}")
     return found
 
 

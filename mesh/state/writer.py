@@ -185,7 +185,9 @@ class Writer:
             self.take_back("peers hold more of this log than this disk", "peers hold more of it than this disk")
 
     def rebuild(self) -> None:
-        """Show the space as the disk and the heads have it; while it cannot be read, as it was, and read-only."""
+        """Show the space as the disk and the heads have it; while it cannot be read, as it was, and read-only. What
+        waits for its signature gets it before: left out, its sequences would be given away twice."""
+        self.seal()
         try:
             self._replica.rebuild()
         except StorageFault as fault:

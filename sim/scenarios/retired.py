@@ -32,7 +32,7 @@ TENDING = NodeConfig(state=StateConfig(tend_every_s=5.0, fold_frames=8, fold_byt
 
 
 @scenario(nodes=4, seeds=range(200), config=TENDING)
-def long_offline_writer(world: World) -> None:
+def retired_while_away(world: World) -> None:
     """Retired while cut off and writing: the others forget what was kept for it, and it comes back under a new log."""
     world.run_until(everybody_sees_everybody, within=10.0)
     *others, away = world.nodes

@@ -12,7 +12,9 @@ from click.testing import CliRunner
 from sim import World, scenario
 from sim.cli import group
 from sim.determinism import check
+from sim.errors import SimError
 from sim.scenario import UnknownScenario, find, shipped
+from sim.scenarios import retired
 from sim.swarm import is_checked, swarm
 from tests.sim.stories import breaks_sometimes, holds
 from tests.sim.toy import Toy
@@ -76,6 +78,18 @@ def test_a_swarm_tells_some_of_its_seeds_twice() -> None:
     assert result.checked and "is not one trace" in result.broke and "check-determinism" in result.replay
     (held,) = swarm(f"{STORIES}::holds", [3], share=1.0)
     assert held.checked and not held.broke
+
+
+def test_two_stories_of_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second ``long-offline-writer`` stood in for the first for hours, and nobody told the first."""
+
+    def churn(world: World) -> None:
+        """Another one of that name."""
+
+    churn.__module__ = retired.__name__
+    monkeypatch.setattr(retired, "churn", scenario()(churn), raising=False)
+    with pytest.raises(SimError, match=r"called churn: one in \S+restarts, one in \S+retired$"):
+        shipped()
 
 
 def test_the_command_line_runs_lists_and_replays() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mesh.errors import BacklogFull, SpaceReadOnly, TooManySpaces
-from mesh.messages import Have
+from mesh.messages import Evidence, Have, encode
 from mesh.protocol.effects import Forked, Gap, Held, Repeated
 from mesh.protocol.facts import (
     ClockAhead,
@@ -408,6 +408,42 @@ def test_two_histories_are_proven_dropped_and_told_to_everyone() -> None:
     again.receive(a.id, two)
     table.env.run_for(0.1)
     assert again.space().value == {"n": 101}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from(["write", "write in a transaction", "time"]), max_size=6), st.booleans())
+def test_what_is_written_while_anothers_fork_is_proven_is_everybodys(acts: list[str], is_open: bool) -> None:
+    """Law: the node that wrote it and those it sent it to read the same, also when its space was made anew between
+    the write and the signature. (It took the sequences of unsigned writes a second time, and differed for ever.)"""
+    table, a, b = pair()
+    c = Peer(table, "c")
+    table.link_all()
+    theirs = frames_of(c, 2)
+    for act in acts:
+        if act == "time":
+            table.env.run_for(0.01)
+        elif act == "write":
+            a.space().counter("n").increment(10)
+        else:
+            with a.space().transaction():
+                a.space().counter("n").increment(10)
+    transaction = a.space().transaction()
+    if is_open:
+        transaction.__enter__()
+        a.space().counter("n").increment(100)
+    other, one = forged(c, 2, parse(theirs[0]).digest, 50), parse(theirs[1]).stub()
+    a.receive(b.id, encode(Evidence(*sorted((one, parse(other).stub())))))
+    if is_open:
+        a.space().counter("n").increment(100)
+        transaction.__exit__(None, None, None)
+    a.space().counter("n").increment(1000)
+    table.env.run_for(0.1)
+    table.repair()
+    assert a.told(LogForked) and not a.faults + b.faults
+    wrote = 1001 + 10 * sum(act != "time" for act in acts) + 200 * is_open
+    assert [each.space().value for each in (a, b, c)] == [{"n": wrote}] * 3
+    assert a.space().digest() == b.space().digest() == c.space().digest()
+    assert a.told(StateLost) == a.told(LogRenewed) == []
 
 
 def test_a_fork_far_back_is_found_where_the_branches_part() -> None:
