@@ -111,6 +111,11 @@ async def start_node(wish: Wish) -> tuple[Node, Path]:
             raise ControlError(
                 f"data directory {data}: {failed}", "make room, fix its owner, or use --data"
             ) from failed
+        except CrdtError as failed:  # whole, as its digest says, and still not to be read
+            raise ControlError(
+                f"data directory {data}: {failed}",
+                "another gossamer wrote it: start that one, or give another --data: the others bring the state",
+            ) from failed
         except ValueError as failed:
             raise Misused(str(failed), "see gossamer up --help") from failed
         except OSError as failed:
