@@ -213,7 +213,9 @@ class Group:
         """Print what each said: pytest shows it for a test that failed."""
         for host in self.hosts:
             if host.process is not None:
-                print(f"--- {host.name}: {host.said()}\n{host.output.read_text()[-4000:]}")
+                code = host.process.poll()  # a crash says nothing else
+                ended = "" if code is None else f"(ended with {code}) "
+                print(f"--- {host.name}: {ended}{host.said()}\n{host.output.read_text()[-4000:]}")
 
     def leave(self) -> None:
         """End what runs."""
