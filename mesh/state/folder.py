@@ -77,6 +77,8 @@ class Folder:
         frames = {origin: _first_bytes(self._replica.logs[origin].frames_after(storage, floor, last), share)
                   for origin, (_, floor, last) in spans.items()}  # fmt: skip
         base, forks = self._replica.base(), dict(self._replica.forks.at)
+        if not base.stubs and self._has_floors():
+            return  # it rotted: what lies above it cannot rest on nothing
         self.is_folding = True
         self._base_changed = False
 
@@ -160,7 +162,13 @@ class Folder:
         """What lies below the floors, as it is or will be on disk: an older one under the present floors has holes."""
         if self._unsaved is not None:
             return self._unsaved
-        return self._room.storage.get(records.BASE, self._key)
+        raw = self._room.storage.get(records.BASE, self._key)
+        if raw is None and self._has_floors():
+            self._replica.bridge.needed()
+        return raw
+
+    def _has_floors(self) -> bool:
+        return any(log.floor.seq for log in self._replica.logs.values())
 
     def snapshot(self) -> bytes:
         """The base as this node vouches for it, for peers that are behind the floors."""

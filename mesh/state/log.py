@@ -82,6 +82,8 @@ class Log:
     def fall(self, head: Head) -> None:
         """Only what ends at or below ``head`` counts as held: a record above it broke, or is another history."""
         self.head, self.saved = head, min(self.saved, head)
+        if head < self.floor:
+            self.floor, self.stub = head, b""
         self.unsaved = {first: frame for first, frame in self.unsaved.items() if frame.last <= head.seq}
 
     def head_before(self, storage: Storage, seq: int) -> Head:

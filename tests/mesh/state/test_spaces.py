@@ -709,6 +709,43 @@ def test_what_lies_behind_a_record_that_rotted_is_kept_when_the_space_is_made_an
     assert {fact.origin for each in (a, b, c) for fact in each.told(LogForked)} <= {log_of_c}
 
 
+@pytest.mark.parametrize("then", ["fold", "nothing", "the disk refuses"])
+def test_a_base_that_rotted_under_a_running_node_costs_nothing(then: str) -> None:
+    """What is folded next must not rest on nothing: an empty base took the place of the broken one, well formed."""
+    folding = {"fold_frames": 4, "fold_bytes": 100, "durable_every_s": 0.2}
+    table, a, b = pair(**folding)
+    for _ in range(20):
+        a.space().counter("n").increment()
+        table.env.run_for(0.05)
+    table.env.run_for(5.0)
+    key = records.stream_key("main")
+    assert a.disk.get(records.BASE, key) is not None
+    a.disk.damage(records.BASE, key)
+    if then == "the disk refuses":
+        a.disk.full = True
+        a.space().counter("n").increment(100)
+        table.env.run_for(0.1)
+        a.disk.full = False
+    table.env.run_for(20.0)
+    if then != "nothing":
+        for _ in range(20):
+            b.space().counter("n").increment()
+            table.env.run_for(0.05)
+        table.env.run_for(5.0)
+    else:
+        assert a.spaces.frames_after(slot_of(a), 0, 1 << 20) is None
+        a.spaces.snapshot("main")  # a newcomer asks for what was folded
+        table.env.run_for(1.0)
+    table.link_all()
+    table.repair()
+    value = {"n": 20 if then == "nothing" else 40}
+    assert a.space().value == b.space().value == value
+    a.crash()
+    a.disk.broken.clear()  # a real one names it until it is written again
+    again = Peer(table, "a", disk=a.disk, **folding)
+    assert again.space().value == value and not again.told(WritesLost)
+
+
 def offline_backup(written: int) -> tuple[Table, Peer, Peer]:
     """a wrote 10 after its backup, which b has; the backup was put back and wrote ``written`` frames of 100, alone."""
     table, a, b = pair()
