@@ -24,6 +24,7 @@ BENCHES = {
     "relay": "what one hop more costs, and thirty nodes in one process",
     "values": "one operation, made and taken in from a frame, by type; no network",
     "crdt": "shared values without a network, beside Yjs (pycrdt) and Loro",
+    "sim": "seeds and simulated seconds a CPU second, beside a bare heap and the stock loop",
 }
 
 REFERENCES = {  # module: distribution
